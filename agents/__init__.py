@@ -1,0 +1,1 @@
+"""Second floor: agents as values, and the one training loop."""

@@ -1,0 +1,1 @@
+"""First floor: market environments that speak gymnax 1.x."""

@@ -1,0 +1,1 @@
+"""Roof, research side: training runs, backtests and reports."""

@@ -1,0 +1,1 @@
+"""Roof, production side: exported policies and all that trades with them."""
