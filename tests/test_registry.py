@@ -296,9 +296,8 @@ def test_processes_side_by_side_end_consistent(tmp_path):
         )
         for name in ("a", "b", "c")
     ]
-    for worker in workers:
-        _, errors = worker.communicate(timeout=120)
-        assert worker.returncode == 0, errors
+    errors = [worker.communicate(timeout=120)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0, 0], errors
     with Registry(tmp_path / "models") as registry:
         versions = registry.versions()
         assert [v.number for v in versions] == list(range(40, 0, -1))
