@@ -126,7 +126,8 @@ class Backtest:
     @property
     def equity(self) -> Array:
         """Equity, f64[T + 1]: 1.0 at the start, then after each step."""
-        return np.concatenate([np.ones(1), np.cumprod(self.growth)])
+        with np.errstate(over="ignore"):
+            return np.concatenate([np.ones(1), np.cumprod(self.growth)])
 
     @property
     def costs(self) -> Array:
