@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from jaxtrade.experiments.results import Backtest, replace_file
 from numpy.typing import NDArray
 
 from jaxtrade import metrics
+from jaxtrade.experiments.results import Backtest, replace_file
 from jaxtrade.specs import JaxtradeError
 
 if TYPE_CHECKING:

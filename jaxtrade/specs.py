@@ -35,7 +35,8 @@ class JaxtradeError(ValueError):
 class MarketSpec:
     """What is known of a market apart from its numbers.
 
-    `base_price` holds, for each asset, the open of the first bar: prices are it times the
+    `base_price` holds, for each asset, the close before the first bar (its open where there is
+    none): prices are it times the
     cumulated relative returns. `bars_per_year` annualises; it is estimated from the stamps,
     leaving out breaks of more than ten days.
     """

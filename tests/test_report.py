@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jaxtrade.experiments import report
-from jaxtrade.experiments.report import comparison_table, thin, write_report
-from jaxtrade.experiments.results import Backtest
 from rich.console import Console
 
 from jaxtrade import metrics
+from jaxtrade.experiments import report
+from jaxtrade.experiments.report import comparison_table, thin, write_report
+from jaxtrade.experiments.results import Backtest
 from jaxtrade.specs import JaxtradeError
 
 

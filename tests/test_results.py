@@ -7,9 +7,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import strategies as st
-from jaxtrade.experiments.results import TRADES_SCHEMA, Backtest, replace_file, write_trades
 
 from jaxtrade import metrics
+from jaxtrade.experiments.results import TRADES_SCHEMA, Backtest, replace_file, write_trades
 from jaxtrade.specs import JaxtradeError
 
 COLUMNS = TRADES_SCHEMA.names[1:]

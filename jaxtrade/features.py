@@ -1,0 +1,173 @@
+"""From bars to normalised feature rows: one update function, scanned for training, exported live.
+
+The table of a market is `update` scanned over its bars; the exported graph calls the same
+`update` once per bar. The normaliser is fitted on the training span alone and frozen from then on.
+"""
+
+import functools
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxtrade.indicators import INDICATORS, Bar, Indicator
+from jaxtrade.market import Market
+from jaxtrade.specs import FeatureSpec, JaxtradeError, MarketSpec
+
+SPREAD_COLUMN = "spread"
+"""The context column that holds the relative spread; its feature is called `relative_spread`."""
+
+
+@flax.struct.dataclass(kw_only=True)
+class Normaliser:
+    """Standardises a feature row: (x - mean) * inverse_scale. Both f32[F]."""
+
+    mean: jax.Array
+    inverse_scale: jax.Array
+
+
+def resolve(
+    switches: dict[str, bool], market: MarketSpec, *, window: int, clip: float = 5.0
+) -> FeatureSpec:
+    """The feature specification from names switched on and off and from what the market has.
+
+    Besides the indicators there are two names: `relative_spread`, the context column `spread`
+    where the market has one, and `context`, all other context columns.
+    """
+    for name in switches:
+        if name not in (*INDICATORS, "relative_spread", "context"):
+            raise JaxtradeError(
+                f"unknown feature {name!r}: there are {', '.join(INDICATORS)}, "
+                "relative_spread, context"
+            )
+    context = tuple(
+        column
+        for column in market.context
+        if switches.get("relative_spread" if column == SPREAD_COLUMN else "context", False)
+    )
+    names = tuple(name for name, on in switches.items() if on and name in INDICATORS)
+    if not names and not context:
+        raise JaxtradeError("every feature is switched off: an observation needs at least one")
+    return FeatureSpec(names=names, context=context, window=window, clip=clip)
+
+
+def columns(spec: FeatureSpec) -> tuple[str, ...]:
+    """Names of the F columns, in order."""
+    own = [column for name in spec.names for column in _indicator(name).columns]
+    return (*own, *("relative_spread" if c == SPREAD_COLUMN else c for c in spec.context))
+
+
+def groups(spec: FeatureSpec) -> tuple[str, ...]:
+    """For each of the F columns, the name of the indicator or context column it belongs to."""
+    own = [name for name in spec.names for _ in _indicator(name).columns]
+    return (*own, *columns(spec)[len(own) :])
+
+
+def lookback(spec: FeatureSpec) -> int:
+    """Bars that one observation reaches back by definition: the embargo between spans."""
+    return spec.window + max((_indicator(name).lookback for name in spec.names), default=1)
+
+
+def warmup_bars(spec: FeatureSpec) -> int:
+    """Bars of history after which the start of the recursions is forgotten to 1e-4."""
+    return spec.window + max((_indicator(name).memory for name in spec.names), default=1)
+
+
+def context_rows(spec: FeatureSpec, market: Market) -> np.ndarray:
+    """The market's context columns that the specification uses, f32[T, C], in its order."""
+    missing = [name for name in spec.context if name not in market.spec.context]
+    if missing:
+        raise JaxtradeError(
+            f"{market.spec.source}: the features need the column {missing[0]!r}; "
+            f"the extra columns there are: {', '.join(market.spec.context) or 'none'}"
+        )
+    index = [market.spec.context.index(name) for name in spec.context]
+    return np.asarray(market.context)[:, index]
+
+
+def init_carry(spec: FeatureSpec, num_assets: int) -> jax.Array:
+    """The state of all indicators before the first bar, f32[K, A]."""
+    parts = [_indicator(name).init(num_assets) for name in spec.names]
+    return jnp.concatenate([jnp.zeros((0, num_assets), jnp.float32), *parts])
+
+
+def update(spec: FeatureSpec, carry: jax.Array, bar: Bar) -> tuple[jax.Array, jax.Array]:
+    """One bar further: the next carry f32[K, A] and the raw feature row f32[A, F]."""
+    num_assets = bar.close.shape[0]
+    carries, values, start = [], [], 0
+    for name in spec.names:
+        indicator = _indicator(name)
+        rows = indicator.init(num_assets).shape[0]
+        part, value = indicator.update(carry[start : start + rows], bar)
+        start += rows
+        if rows:
+            carries.append(part)
+        values.append(value)
+    if spec.context:
+        context = jnp.broadcast_to(bar.context[:, None], (len(spec.context), num_assets))
+        values.append(context)
+    return jnp.concatenate(carries) if carries else carry, jnp.concatenate(values).T
+
+
+def raw_table(spec: FeatureSpec, market: Market) -> jax.Array:
+    """The feature rows of a whole market before normalising, f32[T, A, F]."""
+    context = context_rows(spec, market)
+    return _scan_table(spec, market.bars, market.volume, context, market.clock)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _scan_table(
+    spec: FeatureSpec,
+    bars: jax.Array,
+    volume: jax.Array,
+    context: jax.Array,
+    clock: jax.Array,
+) -> jax.Array:
+    """`update` scanned over bars f32[T, A, 4], volume f32[T, A], context f32[T, C], clock."""
+
+    def step(carry: jax.Array, row: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+        prices, volume_row, context_row, clock_row = row
+        return update(spec, carry, make_bar(prices.T, volume_row, context_row, clock_row))
+
+    carry = init_carry(spec, bars.shape[1])
+    return jax.lax.scan(step, carry, (bars, volume, context, clock))[1]
+
+
+def make_bar(prices: jax.Array, volume: jax.Array, context: jax.Array, clock: jax.Array) -> Bar:
+    """A `Bar` from relative prices f32[4, A], volume f32[A], context f32[C], clock f32[3]."""
+    return Bar(
+        open=prices[0],
+        high=prices[1],
+        low=prices[2],
+        close=prices[3],
+        volume=volume,
+        context=context,
+        clock=clock,
+    )
+
+
+def fit(table: jax.Array, first: int, last: int) -> Normaliser:
+    """Mean and deviation of the raw rows first .. last of f32[T, A, F], over all assets.
+
+    Computed in float64 on the host. A column that does not vary there keeps scale 1.
+    """
+    rows = np.asarray(table[first : last + 1], np.float64)
+    mean = rows.mean(axis=(0, 1))
+    deviation = rows.std(axis=(0, 1))
+    constant = deviation <= 1e-5 * np.abs(mean) + 1e-12
+    return Normaliser(
+        mean=jnp.asarray(mean, jnp.float32),
+        inverse_scale=jnp.asarray(1.0 / np.where(constant, 1.0, deviation), jnp.float32),
+    )
+
+
+def normalise(normaliser: Normaliser, rows: jax.Array, clip: float) -> jax.Array:
+    """Standardised rows f32[..., F], clipped to +-`clip` deviations."""
+    return jnp.clip((rows - normaliser.mean) * normaliser.inverse_scale, -clip, clip)
+
+
+def _indicator(name: str) -> Indicator:
+    if name not in INDICATORS:
+        raise JaxtradeError(f"unknown feature {name!r}: there are {', '.join(INDICATORS)}")
+    return INDICATORS[name]
