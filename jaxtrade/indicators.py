@@ -40,7 +40,7 @@ class Indicator:
     """A recursion over bars.
 
     `columns` names what it emits. `lookback` is how many bars its definition reaches back;
-    `memory` after how many bars the effect of its starting value is below 1e-4 of it.
+    `memory` after how many bars the effect of its starting value is below 1e-5 of it.
     `init(A)` gives the carry f32[K, A]; `update(carry, bar)` the next carry and f32[columns, A].
     """
 
@@ -52,14 +52,16 @@ class Indicator:
 
 
 def log_growth(r: jax.Array) -> jax.Array:
-    """ln(1 + r) to float32 accuracy for small r, from operations that ONNX has.
+    """ln(1 + r) to float32 accuracy for any r > -1, from operations that ONNX has.
 
-    Kahan's correction of the rounding in 1 + r; `log1p` itself exports as log(1 + r), which is
-    wrong by 1e-3 of a minute return.
+    Near 0 by the series 2 artanh(r / (2 + r)); `log1p` itself exports as log(1 + r), which is
+    wrong by 1e-3 of a minute return. No term takes 1 from 1 + r: compilers cancel the two.
     """
-    u = 1.0 + r
-    exact = u == 1.0
-    return jnp.where(exact, r, jnp.log(u) * (r / jnp.where(exact, 1.0, u - 1.0)))
+    is_small = jnp.abs(r) < 0.25
+    s = jnp.where(is_small, r / (2.0 + r), 0.0)
+    square = s * s
+    tail = square * (1 / 3 + square * (1 / 5 + square * (1 / 7 + square * (1 / 9))))
+    return jnp.where(is_small, 2.0 * (s + s * tail), jnp.log(jnp.where(is_small, 1.0, 1.0 + r)))
 
 
 def log_return() -> Indicator:
@@ -76,7 +78,7 @@ def ema(period: int) -> Indicator:
     alpha = 2.0 / (period + 1)
 
     def update(carry: jax.Array, bar: Bar) -> tuple[jax.Array, jax.Array]:
-        carry = _ema_step(carry, bar.close, alpha)
+        carry = _ema_step(carry, bar.close[None], alpha)
         return carry, carry
 
     return Indicator(
@@ -89,16 +91,22 @@ def ema(period: int) -> Indicator:
 
 
 def macd(fast: int = 12, slow: int = 26, signal: int = 9) -> Indicator:
-    """Appel's MACD line and its signal line, both over the close."""
-    alphas = [[2.0 / (fast + 1)], [2.0 / (slow + 1)]]
-    alpha_signal = 2.0 / (signal + 1)
+    """Appel's MACD line and its signal line, both over the close.
+
+    The carry is the slow average's distance, the line, the signal. The line moves by a recursion
+    of its own: as the difference of two distances it would inherit their rounding.
+    """
+    alpha_fast, alpha_slow, alpha_signal = (2.0 / (n + 1) for n in (fast, slow, signal))
 
     def update(carry: jax.Array, bar: Bar) -> tuple[jax.Array, jax.Array]:
-        averages = _ema_step(carry[:2], bar.close, jnp.asarray(alphas, jnp.float32))
-        line = averages[:1] - averages[1:]
-        previous = carry[2:] / (1.0 + bar.close)
-        smoothed = previous + alpha_signal * (line - previous)
-        return jnp.concatenate([averages, smoothed]), jnp.concatenate([line, smoothed])
+        r = bar.close[None]
+        distance, line, smoothed = carry[:1], carry[1:2], carry[2:]
+        pull = (alpha_slow - alpha_fast) * (distance - r)
+        line = ((1.0 - alpha_fast) * line + pull) / (1.0 + r)
+        smoothed = smoothed / (1.0 + r)
+        smoothed = smoothed + alpha_signal * (line - smoothed)
+        columns = jnp.concatenate([line, smoothed])
+        return jnp.concatenate([_ema_step(distance, r, alpha_slow), columns]), columns
 
     return Indicator(
         columns=("macd", "macd_signal"),
@@ -114,12 +122,13 @@ def rsi(period: int = 14) -> Indicator:
     alpha = 1.0 / period
 
     def update(carry: jax.Array, bar: Bar) -> tuple[jax.Array, jax.Array]:
-        moves = jnp.stack([jnp.maximum(bar.close, 0.0), jnp.maximum(-bar.close, 0.0)])
-        averages = ((1 - alpha) * carry + alpha * moves) / (1.0 + bar.close)
+        r = bar.close[None]
+        moves = jnp.concatenate([jnp.maximum(r, 0.0), jnp.maximum(-r, 0.0)])
+        averages = ((1 - alpha) * carry + alpha * moves) / (1.0 + r)
         total = averages[:1] + averages[1:]
         moved = total > 0
-        value = jnp.where(moved, 100.0 * averages[:1] / jnp.where(moved, total, 1.0), 50.0)
-        return averages, value
+        share = jnp.where(moved, averages[:1] / jnp.where(moved, total, 1.0), 0.5)
+        return averages, 100.0 * share
 
     return Indicator(
         columns=("rsi",),
@@ -189,7 +198,7 @@ def clock_phase(name: str, field: int) -> Indicator:
     )
 
 
-def _ema_step(distance: jax.Array, r: jax.Array, alpha: jax.Array | float) -> jax.Array:
+def _ema_step(distance: jax.Array, r: jax.Array, alpha: float) -> jax.Array:
     """The next EMA / close - 1 after a return r: (1 - alpha) (e - r) / (1 + r)."""
     return (1.0 - alpha) * ((distance - r) / (1.0 + r))
 
@@ -199,8 +208,8 @@ def _zeros(rows: int) -> Callable[[int], jax.Array]:
 
 
 def _memory(decay: float) -> int:
-    """Bars until `decay` to their power is below 1e-4."""
-    return math.ceil(math.log(1e-4) / math.log(decay))
+    """Bars until `decay` to their power is below 1e-5."""
+    return math.ceil(math.log(1e-5) / math.log(decay))
 
 
 INDICATORS: dict[str, Indicator] = {
