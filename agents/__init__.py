@@ -1,1 +1,54 @@
-"""Second floor: agents as values, and the one training loop."""
+"""Second floor: agents as values, and the one training loop.
+
+An agent is a frozen record of hyperparameters with `init`, `assess`, `act` and `learn`
+(`types.Agent`); floats in it are traced, so populations and sweeps share a program. To add one:
+one file that uses `losses`, `returns`, `networks` and `rollout`, and a line in `AGENTS`.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from jaxtrade.agents.loop import train
+from jaxtrade.agents.ppo import PPO
+from jaxtrade.agents.types import Agent, TrainState
+from jaxtrade.specs import JaxtradeError, unknown_name
+
+__all__ = ["AGENTS", "PPO", "Agent", "TrainState", "make", "train"]
+
+AGENTS: dict[str, type] = {"ppo": PPO}
+
+
+def make(name: str, **hyperparameters: Any) -> Any:
+    """An agent by name; hyperparameters not given keep their defaults.
+
+    Raises:
+        JaxtradeError: an unknown name, or a value of the wrong kind or out of range.
+    """
+    if name not in AGENTS:
+        raise unknown_name("agent", name, AGENTS)
+    fields = {field.name: field for field in dataclasses.fields(AGENTS[name])}
+    for key in hyperparameters:
+        if key not in fields:
+            raise unknown_name(f"setting of {name}", key, fields)
+    values = {
+        key: _converted(key, field.default, hyperparameters.get(key, field.default))
+        for key, field in fields.items()
+    }
+    agent = AGENTS[name](**values)
+    agent.validate()
+    return agent
+
+
+def _converted(name: str, default: Any, value: Any) -> Any:
+    """A value of the default's kind; floats become NumPy's, which a jitted function traces."""
+    is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if isinstance(default, float) and is_number:
+        return np.float32(value)
+    if isinstance(default, tuple) and isinstance(value, (list, tuple)):
+        return tuple(value)
+    if type(value) is not type(default):
+        kind = type(default).__name__
+        raise JaxtradeError(f"agent setting {name} is {value!r}: give a value of type {kind}")
+    return value

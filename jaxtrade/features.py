@@ -70,7 +70,7 @@ def lookback(spec: FeatureSpec) -> int:
 
 
 def warmup_bars(spec: FeatureSpec) -> int:
-    """Bars of history after which the start of the recursions is forgotten to 1e-4."""
+    """Bars of history after which the start of the recursions is forgotten to 1e-5."""
     return spec.window + max((_indicator(name).memory for name in spec.names), default=1)
 
 
@@ -113,18 +113,23 @@ def update(spec: FeatureSpec, carry: jax.Array, bar: Bar) -> tuple[jax.Array, ja
 def raw_table(spec: FeatureSpec, market: Market) -> jax.Array:
     """The feature rows of a whole market before normalising, f32[T, A, F]."""
     context = context_rows(spec, market)
-    return _scan_table(spec, market.bars, market.volume, context, market.clock)
+    indicators = tuple(_indicator(name) for name in spec.names)
+    return _scan_table(spec, indicators, market.bars, market.volume, context, market.clock)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _scan_table(
     spec: FeatureSpec,
+    indicators: tuple[Indicator, ...],
     bars: jax.Array,
     volume: jax.Array,
     context: jax.Array,
     clock: jax.Array,
 ) -> jax.Array:
-    """`update` scanned over bars f32[T, A, 4], volume f32[T, A], context f32[T, C], clock."""
+    """`update` scanned over bars f32[T, A, 4], volume f32[T, A], context f32[T, C], clock.
+
+    `indicators` are what the names mean now: compiled anew when one is replaced under its name.
+    """
 
     def step(carry: jax.Array, row: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
         prices, volume_row, context_row, clock_row = row
@@ -151,8 +156,22 @@ def fit(table: jax.Array, first: int, last: int) -> Normaliser:
     """Mean and deviation of the raw rows first .. last of f32[T, A, F], over all assets.
 
     Computed in float64 on the host. A column that does not vary there keeps scale 1.
+
+    Raises:
+        JaxtradeError: not 0 <= first <= last < T, or a value there that is not finite.
     """
+    if not 0 <= first <= last < len(table):
+        raise JaxtradeError(
+            f"no rows {first} to {last} to fit on: give 0 <= first <= last < {len(table)}"
+        )
     rows = np.asarray(table[first : last + 1], np.float64)
+    bad = np.argwhere(~np.isfinite(rows))
+    if len(bad):
+        row, asset, column = bad[0]
+        raise JaxtradeError(
+            f"feature column {column} of asset {asset} is {rows[tuple(bad[0])]} at row "
+            f"{first + row}: an indicator must give finite numbers"
+        )
     mean = rows.mean(axis=(0, 1))
     deviation = rows.std(axis=(0, 1))
     constant = deviation <= 1e-5 * np.abs(mean) + 1e-12
@@ -164,7 +183,36 @@ def fit(table: jax.Array, first: int, last: int) -> Normaliser:
 
 def normalise(normaliser: Normaliser, rows: jax.Array, clip: float) -> jax.Array:
     """Standardised rows f32[..., F], clipped to +-`clip` deviations."""
-    return jnp.clip((rows - normaliser.mean) * normaliser.inverse_scale, -clip, clip)
+    mean, inverse_scale = (
+        jnp.expand_dims(leaf, tuple(range(rows.ndim - 1)))
+        for leaf in (normaliser.mean, normaliser.inverse_scale)
+    )
+    return jnp.clip((rows - mean) * inverse_scale, -clip, clip)
+
+
+def account_bounds(num_assets: int) -> tuple[np.ndarray, np.ndarray]:
+    """The least and greatest value of each account feature, two f32[3A + 3]."""
+    _, low, high = _account_scale(num_assets)
+    return low, high
+
+
+def account_features(vector: jax.Array) -> jax.Array:
+    """The account as a network sees it: `ledger.account_vector` f32[3A + 3], scaled and clipped.
+
+    Clipping makes a short training episode and a long live run look the same.
+    """
+    scale, low, high = _account_scale((vector.shape[0] - len(_ACCOUNT_SCALARS)) // 3)
+    return jnp.minimum(jnp.maximum(vector * scale, low), high)
+
+
+_ACCOUNT_PER_ASSET = ((1.0, -3.0, 3.0), (10.0, -2.0, 2.0), (0.01, 0.0, 1.0))
+_ACCOUNT_SCALARS = ((5.0, 0.0, 1.5), (20.0, -2.0, 2.0), (20.0, -2.0, 2.0))
+
+
+def _account_scale(num_assets: int) -> tuple[np.ndarray, ...]:
+    """Scale, low and high of each account feature, three f32[3A + 3]."""
+    rows = [row for row in _ACCOUNT_PER_ASSET for _ in range(num_assets)]
+    return tuple(np.asarray([*rows, *_ACCOUNT_SCALARS], np.float32).T)
 
 
 def _indicator(name: str) -> Indicator:

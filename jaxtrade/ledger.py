@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jaxtrade.costs import Costs, carry_cost, trade_cost
 
 MIN_GROWTH = 1e-3
-"""A step that leaves less than this fraction of the equity is ruin, and is booked as this."""
+"""Ruin: the open, the trade, the way to the close or all of them leave no more than this fraction
+of the equity. The step is then booked as this."""
 
 
 @flax.struct.dataclass(kw_only=True)
@@ -92,7 +93,7 @@ def next_open(
         inside=inside,
         interest=interest,
         traded=traded,
-        weights_before=account.weights * (1.0 + opening) / (1.0 + gap),
+        weights_before=account.weights * (1.0 + opening) / _safe(1.0 + gap),
         weights_after=weights,
     )
     return book(account, marked, move, bar), move
@@ -112,7 +113,8 @@ def fill(
     scale = (1.0 + price_move) / after_gap
     traded = order * scale
     cost = trade_cost(costs, traded)
-    return (weights * scale + traded) / _safe(1.0 - cost), gap, cost, traded
+    # (weights + order) first: a closing order then leaves exactly 0, fused multiply-add or not
+    return (weights + order) * scale / _safe(1.0 - cost), gap, cost, traded
 
 
 def accrue(
@@ -131,31 +133,32 @@ def book(account: Account, weights: jax.Array, move: Move, bar: jax.Array) -> Ac
     """The account after a move: equity with compensation, peaks, open positions, ruin."""
     gained = move.gap - move.cost - move.gap * move.cost
     total = gained + move.inside + gained * move.inside
-    broke = (1.0 + move.gap <= 0) | (1.0 - move.cost <= 0) | (1.0 + total <= MIN_GROWTH)
-    growth = jnp.where(broke, MIN_GROWTH - 1.0, total)
+    survived = (move.gap > MIN_GROWTH - 1) & (1.0 - move.cost > MIN_GROWTH)
+    survived &= (move.inside > MIN_GROWTH - 1) & (total > MIN_GROWTH - 1)
+    growth = jnp.where(survived, total, MIN_GROWTH - 1.0)
     increment = jnp.log1p(growth) - account.log_equity_error
     log_equity = account.log_equity + increment
     error = (log_equity - account.log_equity) - increment
 
-    after = move.weights_after
+    after = jnp.where(survived, move.weights_after, 0.0)
     same_side = account.weights * after > 0
     kept = jnp.where(same_side, account.open_return + account.weights * bar[:, 0], 0.0)
     earned = kept + after * (bar[:, 3] - bar[:, 0]) / (1.0 + bar[:, 0])
     held = jnp.where(same_side, account.bars_held, 0.0) + 1.0
     return account.replace(
-        weights=jnp.where(broke, 0.0, weights),
+        weights=jnp.where(survived, weights, 0.0),
         open_return=jnp.where(after != 0, earned, 0.0),
         bars_held=jnp.where(after != 0, held, 0.0),
         log_equity=log_equity,
         log_equity_error=error,
         peak_log_equity=jnp.maximum(account.peak_log_equity, log_equity),
         last_return=growth,
-        is_ruined=account.is_ruined | broke,
+        is_ruined=account.is_ruined | ~survived,
     )
 
 
 def start_day(account: Account, is_new_day: jax.Array) -> Account:
-    """Remember the equity at the start of a day; call before the day's first decision."""
+    """Remember the equity at the start of a day; call before booking the day's first bar."""
     return account.replace(
         day_log_equity=jnp.where(is_new_day, account.log_equity, account.day_log_equity)
     )
@@ -169,6 +172,15 @@ def drawdown(account: Account) -> jax.Array:
 def day_return(account: Account) -> jax.Array:
     """Return since the day's start, f32[]."""
     return jnp.expm1(account.log_equity - account.day_log_equity)
+
+
+def account_vector(account: Account) -> jax.Array:
+    """What a policy may know of the account, f32[3A + 3], as live trading reports it.
+
+    weights[A], open_return[A], bars_held[A], drawdown, day_return, last_return.
+    """
+    scalars = jnp.stack([drawdown(account), day_return(account), account.last_return])
+    return jnp.concatenate([account.weights, account.open_return, account.bars_held, scalars])
 
 
 def _safe(divisor: jax.Array) -> jax.Array:

@@ -4,8 +4,10 @@ Whatever decides shapes or program text is here as a hashable value; arrays live
 """
 
 import dataclasses
+import difflib
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
 CLOCK_FIELDS = ("day_fraction", "week_fraction", "elapsed_years")
@@ -29,6 +31,14 @@ BINDING_FLAGS = (
 
 class JaxtradeError(ValueError):
     """Bad input from outside: its message is one line that says what, where and what is right."""
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> JaxtradeError:
+    """The error for a name that is not one of `known`, with the nearest that is."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "there are"
+    return JaxtradeError(f"unknown {what} {name!r}: {hint} ({', '.join(names)})")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,40 @@
+"""Losses: pure functions of arrays [B]."""
+
+import jax
+import jax.numpy as jnp
+
+
+def clipped_surrogate(
+    log_prob: jax.Array,
+    old_log_prob: jax.Array,
+    advantage: jax.Array,
+    *,
+    clip_ratio: jax.Array | float,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """PPO's policy loss f32[], an estimate of the KL divergence, and the share clipped.
+
+    Schulman et al. 2017, equation 7; the divergence is Schulman's low-variance (r - 1) - log r.
+    """
+    log_ratio = log_prob - old_log_prob
+    ratio = jnp.exp(log_ratio)
+    clipped = jnp.clip(ratio, 1.0 - clip_ratio, 1.0 + clip_ratio)
+    loss = -jnp.minimum(ratio * advantage, clipped * advantage).mean()
+    divergence = ((ratio - 1.0) - log_ratio).mean()
+    return loss, divergence, (ratio != clipped).astype(jnp.float32).mean()
+
+
+def squared_error(value: jax.Array, target: jax.Array) -> jax.Array:
+    """Half the mean squared error, f32[]."""
+    return 0.5 * jnp.square(value - target).mean()
+
+
+def standardise(advantage: jax.Array) -> jax.Array:
+    """Advantages with mean 0 and deviation 1 within the batch, f32[B]."""
+    return (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+
+
+def explained_variance(value: jax.Array, target: jax.Array) -> jax.Array:
+    """1 minus the share of the targets' variance that the values leave unexplained, f32[]."""
+    variance = target.var()
+    varies = variance > 0
+    return jnp.where(varies, 1.0 - (target - value).var() / jnp.where(varies, variance, 1.0), 0.0)
