@@ -18,12 +18,15 @@ _EXPORTS = {
     "make": "jaxtrade.envs",
     "backtest": "jaxtrade.experiments.backtest",
 }
+_PACKAGES = ("agents", "envs", "experiments", "live")
 
-__all__ = sorted([*_EXPORTS, "__version__"])
+__all__ = sorted([*_EXPORTS, *_PACKAGES, "__version__"])
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name from its module on first use (PEP 562)."""
+    if name in _PACKAGES:
+        return importlib.import_module(f"jaxtrade.{name}")
     if name not in _EXPORTS:
         raise AttributeError(f"module 'jaxtrade' has no attribute {name!r}")
     return getattr(importlib.import_module(_EXPORTS[name]), name)

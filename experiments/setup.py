@@ -1,0 +1,122 @@
+"""From a configuration to what a run works with: market, spans, environment, agent."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxtrade import agents, features
+from jaxtrade.costs import make_costs
+from jaxtrade.envs import EnvParams, Trading
+from jaxtrade.experiments.config import Config, DataConfig
+from jaxtrade.market import Market, Span, Spans, require_rows, split
+from jaxtrade.specs import FeatureSpec, JaxtradeError
+from jaxtrade.synthetic import make_market
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What a run works with.
+
+    The normaliser is fitted on the training span; `train`, `validation` and `test` are the
+    environment's parameters on their spans, the last two one episode over all of it.
+    """
+
+    config: Config
+    market: Market
+    spans: Spans
+    env: Trading
+    agent: Any
+    train: EnvParams
+    validation: EnvParams
+    test: EnvParams
+
+
+def build_setup(config: Config) -> Setup:
+    """Load the data and make everything a run needs.
+
+    Raises:
+        JaxtradeError: a bad file, too few rows, unknown features or hyperparameters.
+    """
+    agent = agents.make(config.agent.name, **config.agent.hyperparameters)
+    market = load_market(config.data)
+    spec = features.resolve(
+        config.env.features, market.spec, window=config.env.window, clip=config.env.clip
+    )
+    spans = make_spans(config, market, spec)
+    env = Trading(features=spec, levels=config.env.levels)
+    train = span_params(config, env, market, spans.train, normaliser=None)
+    later = {
+        name: span_params(config, env, market, span, normaliser=train.normaliser)
+        for name, span in (("validation", spans.validation), ("test", spans.test))
+    }
+    return Setup(
+        config=config,
+        market=market,
+        spans=spans,
+        env=env,
+        agent=agent,
+        train=train,
+        **later,
+    )
+
+
+def load_market(data: DataConfig) -> Market:
+    """The market that a configuration names, with what it joins."""
+    if data.kind == "synthetic":
+        return make_market(seed=data.seed, num_bars=data.num_bars)
+    assert data.path is not None
+    market = Market.load(data.path, symbol=data.symbol, bar_seconds=data.bar_seconds)
+    for join in data.join:
+        market = market.join(
+            Path(join.path), name=join.name, columns=join.columns, max_age_days=join.max_age_days
+        )
+    return market
+
+
+def make_spans(config: Config, market: Market, spec: FeatureSpec) -> Spans:
+    """Training, validation and test rows; what one observation reaches back lies between them."""
+    reach = features.lookback(spec)
+    shares = config.data.fractions
+    needed = reach + 1 + round((config.env.episode_steps + 1) / shares[0])
+    require_rows(
+        market,
+        needed,
+        f"a lookback of {reach} rows and training episodes of {config.env.episode_steps} steps "
+        f"in {shares[0]:.0%} of the rest",
+    )
+    return split(market.num_bars, fractions=shares, embargo=reach, first=reach)
+
+
+def span_params(
+    config: Config, env: Trading, market: Market, span: Span, *, normaliser: Any
+) -> EnvParams:
+    """The environment's parameters on one span: for training if `normaliser` is None."""
+    return env.params(
+        market,
+        first=span.first,
+        last=span.last,
+        episode_steps=config.env.episode_steps if normaliser is None else None,
+        normaliser=normaliser,
+        costs=make_costs(**dataclasses.asdict(config.env.costs)),
+        limits=config.env.limits,
+        no_trade_band=config.env.no_trade_band,
+    )
+
+
+def use_device(device: str) -> None:
+    """Make JAX run on `device`: auto, cpu, gpu or tpu. Call before anything is computed.
+
+    Raises:
+        JaxtradeError: there is no such device here.
+    """
+    if device == "auto":
+        return
+    try:
+        jax.config.update("jax_default_device", jax.devices(device)[0])
+    except RuntimeError as error:
+        found = sorted({each.platform for each in jax.devices()})
+        raise JaxtradeError(
+            f"device is {device!r}: this machine has {', '.join(found)}; give device=auto"
+        ) from error
