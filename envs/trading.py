@@ -39,7 +39,8 @@ DEFAULT_FEATURES = FeatureSpec(
 class EnvParams(environment.EnvParams):
     """What an experiment varies; the market is un-batched (`in_axes=None`), one copy for all.
 
-    table: f32[T, F], feature rows normalised with `normaliser`; bars: f32[T, A, 4], relative to the close before;
+    table: f32[T, F], feature rows normalised with `normaliser`; bars: f32[T, A, 4], relative to
+    the close before;
     calendar: f32[T, 2], years since the bar before, and 1 on the first bar of a UTC day;
     first, last: i32[], rows the episodes may use: decisions at first .. last - 1;
     max_steps_in_episode: i32[]; costs: rates; limits: f32[5], see `specs.LIMIT_FIELDS`;
