@@ -60,7 +60,7 @@ def log_growth(r: jax.Array) -> jax.Array:
     is_small = jnp.abs(r) < 0.25
     s = jnp.where(is_small, r / (2.0 + r), 0.0)
     square = s * s
-    tail = square * (1 / 3 + square * (1 / 5 + square * (1 / 7 + square * (1 / 9))))
+    tail = square * (1 / 3 + square * (1 / 5 + square * (1 / 7)))
     return jnp.where(is_small, 2.0 * (s + s * tail), jnp.log(jnp.where(is_small, 1.0, 1.0 + r)))
 
 
