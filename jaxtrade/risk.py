@@ -26,8 +26,9 @@ def review(
     be traded now; returns: (drawdown, day_return) f32[], fractions of equity, the drawdown
     positive; limits: f32[5] in the order of `LIMIT_FIELDS`.
 
-    A request that is not finite means hold. The order: each asset's cap, gross, net, then flat
-    under the drawdown and daily-loss breakers, then hold where masked.
+    A request that is not finite means hold. A masked asset keeps its weight, which counts towards
+    gross and net: the others get what it leaves. Their order: each asset's cap, gross, net, then
+    flat under the drawdown and daily-loss breakers.
     """
     drawdown, day_return = returns
     limit = {name: limits[i] for i, name in enumerate(LIMIT_FIELDS)}
@@ -35,13 +36,16 @@ def review(
     finite = jnp.isfinite(requested)
     wanted = jnp.where(finite, requested, weights)
     capped = jnp.clip(wanted, -limit["max_exposure"], limit["max_exposure"])
-    gross = _shrink(jnp.abs(capped).sum(), limit["max_gross"])
-    net = _shrink(jnp.abs((capped * gross).sum()), limit["max_net"])
+    masked = ~(mask > 0)
+    held = jnp.where(masked, weights, 0.0)
+    free = jnp.where(masked, 0.0, capped)
+    gross = _shrink(jnp.abs(free).sum(), limit["max_gross"] - jnp.abs(held).sum())
+    free_net = (free * gross).sum()
+    net = _shrink(jnp.abs(free_net), limit["max_net"] - jnp.sign(free_net) * held.sum())
     in_drawdown = (limit["max_drawdown"] < 1) & (drawdown >= limit["max_drawdown"])
     lost_today = (limit["max_daily_loss"] < 1) & (day_return <= -limit["max_daily_loss"])
     flat = in_drawdown | lost_today
     bounded = jnp.where(flat, 0.0, capped * gross * net)
-    masked = mask <= 0
     target = jnp.where(masked, weights, bounded)
 
     binding = (
@@ -56,9 +60,10 @@ def review(
     return target, binding
 
 
-def _shrink(amount: jax.Array, limit: jax.Array) -> jax.Array:
-    """The factor that brings `amount` within `limit`: 1 where it already is."""
-    return jnp.where(amount > limit, limit / jnp.where(amount > limit, amount, 1.0), 1.0)
+def _shrink(amount: jax.Array, room: jax.Array) -> jax.Array:
+    """The factor that brings `amount` within `room`: 1 where it already is, 0 without room."""
+    exceeds = (amount > room) & (amount > 0)
+    return jnp.where(exceeds, jnp.maximum(room, 0.0) / jnp.where(exceeds, amount, 1.0), 1.0)
 
 
 def _flag(name: str, binds: jax.Array) -> jax.Array:
