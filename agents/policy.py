@@ -6,7 +6,7 @@ from typing import Any
 from jaxtrade.decision import Policy
 
 
-def policy(agent: Any, learner: Any, env: Any, env_params: Any) -> Policy:
+def greedy_policy(agent: Any, learner: Any, env: Any, env_params: Any) -> Policy:
     """The greedy policy of a learner: what is backtested, exported and traded.
 
     Its features, levels and normaliser are those of the environment it was trained in.

@@ -175,7 +175,7 @@ class PPO:
         learner = learner.replace(  # type: ignore[attr-defined]
             params=optax.apply_updates(learner.params, updates), optimiser=optimiser
         )
-        return learner, {**metrics, "grad_norm": optax.global_norm(grads)}
+        return learner, {**metrics, "grad_norm": optax.tree.norm(grads)}
 
     def _scale_reward(self, learner: Learner, batch: Batch) -> tuple[Learner, jax.Array]:
         """The rewards over the deviation of their discounted sum, which learns of them first."""

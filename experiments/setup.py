@@ -105,6 +105,32 @@ def span_params(
     )
 
 
+def other_market(setup: Setup, config: Config) -> tuple[Market, EnvParams]:
+    """Another market, or the same under other costs and limits, for the policy of a run.
+
+    The environment's parameters cover it from the first full lookback to its end, features
+    normalised as in the run's training.
+
+    Raises:
+        JaxtradeError: a setting that the policy is bound to was changed, or bars do not fit.
+    """
+    bound = ("window", "levels", "features", "clip")
+    changed = [
+        name for name in bound if getattr(config.env, name) != getattr(setup.config.env, name)
+    ]
+    if changed or config.agent != setup.config.agent:
+        raise JaxtradeError(
+            f"{'env.' + changed[0] if changed else 'agent'}: the policy was trained with another "
+            "value: change data, costs, limits or no_trade_band only"
+        )
+    market = load_market(config.data)
+    first = features.lookback(setup.env.features)
+    require_rows(market, first + 2, f"a lookback of {first} rows")
+    span = Span(first, market.num_bars - 1)
+    normaliser = setup.train.normaliser
+    return market, span_params(config, setup.env, market, span, normaliser=normaliser)
+
+
 def use_device(device: str) -> None:
     """Make JAX run on `device`: auto, cpu, gpu or tpu. Call before anything is computed.
 
