@@ -145,7 +145,7 @@ def book(account: Account, weights: jax.Array, move: Move, bar: jax.Array) -> Ac
     kept = jnp.where(same_side, account.open_return + account.weights * bar[:, 0], 0.0)
     earned = kept + after * (bar[:, 3] - bar[:, 0]) / (1.0 + bar[:, 0])
     held = jnp.where(same_side, account.bars_held, 0.0) + 1.0
-    return account.replace(
+    return account.replace(  # type: ignore[attr-defined]
         weights=jnp.where(survived, weights, 0.0),
         open_return=jnp.where(after != 0, earned, 0.0),
         bars_held=jnp.where(after != 0, held, 0.0),
@@ -159,7 +159,7 @@ def book(account: Account, weights: jax.Array, move: Move, bar: jax.Array) -> Ac
 
 def start_day(account: Account, is_new_day: jax.Array) -> Account:
     """Remember the equity at the start of a day; call before booking the day's first bar."""
-    return account.replace(
+    return account.replace(  # type: ignore[attr-defined]
         day_log_equity=jnp.where(is_new_day, account.log_equity, account.day_log_equity)
     )
 
