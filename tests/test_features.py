@@ -1,6 +1,3 @@
-import os
-import pathlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -314,34 +311,30 @@ def test_account_features_by_hand():
 # Starting live from `warmup_bars` of history
 
 
-def history(name):
+@pytest.fixture(params=["seeded", "SPY_1d", "EURUSD_1m", "BTCUSD_1h"])
+def history(request):
     """A market of one asset and a stretch of rows to start in."""
-    if name == "seeded":
+    if request.param == "seeded":
         return market_of(4000)
-    folder = os.environ.get("JAXTRADE_DATA")
-    if not folder:
-        pytest.skip("JAXTRADE_DATA names no folder of price files")
-    market = Market.load(pathlib.Path(folder) / f"{name}.csv.gz")
+    market = Market.load(request.getfixturevalue("data_folder") / f"{request.param}.csv.gz")
     return market.rows(0, min(market.num_bars, 25_000) - 1)
 
 
-@pytest.mark.parametrize("name", ["seeded", "SPY_1d", "EURUSD_1m", "BTCUSD_1h"])
-def test_the_start_is_forgotten_after_the_warmup(name):
-    market = history(name)
+def test_the_start_is_forgotten_after_the_warmup(history):
     for names in (TIMELESS, ("rsi",), ("ema_10",), ("relative_volume",)):
         spec = FeatureSpec(names=names, window=16)
         needed = features.warmup_bars(spec)
-        raw = features.raw_table(spec, market)
-        fitted = features.fit(raw, needed, market.num_bars - 1)
+        raw = features.raw_table(spec, history)
+        fitted = features.fit(raw, needed, history.num_bars - 1)
         full = np.asarray(features.normalise(fitted, raw, 5.0))[:, 0]
         # Every start is an asset of a market as short as the warm-up.
-        starts = np.arange(0, market.num_bars - needed, market.num_bars // 500)
+        starts = np.arange(0, history.num_bars - needed, history.num_bars // 500)
         rows = starts + np.arange(needed)[:, None]
-        late = market.replace(
-            bars=market.bars[rows, 0],
-            volume=market.volume[rows, 0],
-            context=market.context[:needed],
-            clock=market.clock[:needed],
+        late = history.replace(
+            bars=history.bars[rows, 0],
+            volume=history.volume[rows, 0],
+            context=history.context[:needed],
+            clock=history.clock[:needed],
         )
         window = features.normalise(fitted, features.raw_table(spec, late), 5.0)[-16:]
         assert np.abs(window - full[rows[-16:]]).max() < 1e-3

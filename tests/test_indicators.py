@@ -1,7 +1,5 @@
 import functools
 import operator
-import os
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -53,10 +51,8 @@ def market(request):
         steps = deviation * generator.standard_t(4, size=4000) * (generator.random(4000) > 0.05)
         volume = generator.lognormal(8.0, 1.0, 4000) * (generator.random(4000) > 0.1)
         return price * np.exp(np.cumsum(steps)), volume
-    folder = os.environ.get("JAXTRADE_DATA")
-    if not folder:
-        pytest.skip("JAXTRADE_DATA names no folder of price files")
-    frame = pd.read_csv(pathlib.Path(folder) / f"{request.param}.csv.gz").rename(columns=str.lower)
+    folder = request.getfixturevalue("data_folder")
+    frame = pd.read_csv(folder / f"{request.param}.csv.gz").rename(columns=str.lower)
     return frame["close"].to_numpy(np.float64), frame["volume"].to_numpy(np.float64)
 
 
