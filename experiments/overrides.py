@@ -1,0 +1,264 @@
+"""Hydra and OmegaConf, in the only place that knows them: from texts to a plain mapping.
+
+Group choices (`data=csv`) are composed by Hydra; settings (`env.window=64`, `+env.features.x=true`,
+`~agent.gamma`) are then laid over the result, which may as well be the settings of an older run.
+Every fault ends as a JaxtradeError of one line. Hydra's folders, logging and changes of directory
+are not used, and its global state is left as it was.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import hydra
+import yaml  # type: ignore[import-untyped]
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, RangeSweep
+from hydra.errors import HydraException
+from hydra.version import VersionBase
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
+
+from jaxtrade.experiments.build import join, nearest, unknown_key
+from jaxtrade.specs import JaxtradeError
+
+CONF_MODULE = "jaxtrade.conf"
+
+OPEN_KEYS = ("env.features", "agent")
+"""Where a run may add names of its own with +."""
+
+Tree = dict[str, Any]
+
+
+def compose_tree(overrides: Sequence[str]) -> Tree:
+    """The settings of one run: the defaults under `conf/`, choices and settings over them."""
+    choices, settings = _read(overrides)
+    return _resolved(_lay_over(_compose(choices), settings))
+
+
+def change_tree(tree: Mapping[str, Any], overrides: Sequence[str]) -> Tree:
+    """`tree` with settings laid over it; a group choice replaces its group whole."""
+    choices, settings = _read(overrides)
+    with _one_line_errors():
+        config = OmegaConf.create(dict(tree))
+    if choices:
+        composed = _compose(choices)
+        for group in choices:
+            config[group] = composed[group]
+    return _resolved(_lay_over(config, settings))
+
+
+def read_yaml(text: str) -> object:
+    """What the text of a YAML file holds; numbers are read as on the command line."""
+    try:
+        with _one_line_errors():
+            return OmegaConf.to_container(OmegaConf.create(text), throw_on_missing=True)
+    except yaml.YAMLError as error:
+        raise JaxtradeError(f"not YAML: {' '.join(str(error).split())}") from error
+
+
+def write_yaml(tree: Mapping[str, Any]) -> str:
+    """The text of a YAML file that `read_yaml` reads as `tree`."""
+    with _one_line_errors():
+        return OmegaConf.to_yaml(OmegaConf.create(dict(tree)))
+
+
+def expand(overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of each run of a sweep: the product of all `key=a,b`, `choice` and `range`.
+
+    The last key varies fastest. Without a sweep there is one run. Every list is good for
+    `compose`, which checks keys and values.
+
+    Raises:
+        JaxtradeError: a text that cannot be read, a sweep without values or without an end.
+    """
+    with _hydra() as loader:
+        parser = OverridesParser.create(config_loader=loader)
+        parsed = [_parse(text, parser) for text in overrides]
+        for override in parsed:
+            if override.is_sweep_override() and not _has_values(override):
+                raise JaxtradeError(
+                    f"{override.input_line!r} gives no list of values: write key=a,b or "
+                    "key=range(first,end,step)"
+                )
+        return BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
+
+
+def _has_values(override: Override) -> bool:
+    """Whether a sweep has at least one value, and an end."""
+    value = override.value()
+    if not override.is_discrete_sweep() or (isinstance(value, RangeSweep) and not value.step):
+        return False
+    return next(override.sweep_string_iterator(), None) is not None
+
+
+@contextlib.contextmanager
+def _hydra() -> Iterator[ConfigLoader]:
+    """Hydra on our groups, also inside another Hydra program, which finds its state unchanged."""
+    state, version = GlobalHydra.instance(), VersionBase.instance()
+    outer, outer_base = state.hydra, version.getbase()
+    state.clear()
+    try:
+        with hydra.initialize_config_module(CONF_MODULE, version_base="1.3"):
+            yield GlobalHydra.instance().config_loader()
+    finally:
+        GlobalHydra.instance().hydra = outer
+        version.version_base = outer_base
+
+
+def _read(overrides: Sequence[str]) -> tuple[dict[str, str], list[Override]]:
+    """Group choices, the last of each group, and settings in order."""
+    options = _options()
+    parser = OverridesParser.create()
+    choices: dict[str, str] = {}
+    settings: list[Override] = []
+    for text in overrides:
+        override = _parse(text, parser)
+        if override.is_sweep_override():
+            raise JaxtradeError(f"{text!r} is a sweep: add -m; a list is written key=[a,b]")
+        if override.key_or_group in options:
+            choices[override.key_or_group] = _option(override, options[override.key_or_group])
+        else:
+            settings.append(override)
+    return choices, settings
+
+
+def _options() -> dict[str, list[str]]:
+    """The groups under `conf/` and the options of each."""
+    with _hydra() as loader:
+        groups = [group for group in loader.list_groups("") if group != "hydra"]
+        return {group: loader.get_group_options(group) for group in groups}
+
+
+def _option(override: Override, options: list[str]) -> str:
+    """The option that an override of a group chooses."""
+    group, value = override.key_or_group, override.value()
+    if override.get_key_element() != group:  # with +, ++ or ~
+        raise JaxtradeError(f"{override.input_line!r}: choose with {group}={'|'.join(options)}")
+    if value in options:
+        return str(value)
+    match = nearest(str(value), options)
+    names = ", ".join(options)
+    hint = f"did you mean {match!r}? ({names})" if match else f"choose from {names}"
+    raise JaxtradeError(f"{group} has no option {override.get_value_string()!r}: {hint}")
+
+
+def _parse(text: str, parser: OverridesParser) -> Override:
+    """One override in Hydra's grammar."""
+    try:
+        override = parser.parse_override(text)
+    except HydraException as error:
+        raise JaxtradeError(f"cannot read {text!r}: {_reason(text, error)}") from error
+    if override.is_hydra_override():
+        raise JaxtradeError(f"{text!r}: Hydra's own settings have no effect here: leave it out")
+    if override.package is not None or not override.key_or_group:
+        raise JaxtradeError(f"cannot read {text!r}: give key=value, with a key as in env.window")
+    if override.is_delete() and override.value() is not None:
+        raise JaxtradeError(f"cannot read {text!r}: give ~{override.key_or_group} alone")
+    override.config_loader = parser.config_loader  # for glob(*)
+    return override
+
+
+def _reason(text: str, error: HydraException) -> str:
+    """What is wrong with a text that Hydra's grammar refuses."""
+    key, _, value = text.partition("=")
+    first_line = str(error).partition("\n")[0]
+    if " while evaluating " in first_line:  # a function such as range(a)
+        return first_line.rpartition("': ")[2]
+    if not value or not re.fullmatch(r"(~|\+{0,2})\w[\w-]*([./][\w-]+)*", key):
+        return "give key=value, with a key as in env.window"
+    return f"""put a value with special characters in quotes, as in '{key}="VALUE"'"""
+
+
+def _compose(choices: Mapping[str, str]) -> DictConfig:
+    """The files under `conf/` for these choices, references not yet resolved."""
+    with _hydra():
+        return hydra.compose("config", [f"{group}={choice}" for group, choice in choices.items()])
+
+
+def _lay_over(config: DictConfig, settings: Sequence[Override]) -> DictConfig:
+    """`config` with every setting changed, added or taken away, in order."""
+    OmegaConf.set_struct(config, True)
+    for override in settings:
+        text, key = str(override.input_line), override.key_or_group
+        tree = cast(Tree, OmegaConf.to_container(config))
+        adds = override.is_add() or override.is_force_add()
+        known = key in _dotted(tree)
+        if not known and not adds:
+            raise _unknown(key, text, tree)
+        if known and override.is_add():
+            raise JaxtradeError(f"{text!r}: {key} is there already: leave out the +")
+        with _one_line_errors(text):
+            if override.is_delete():
+                where, _, name = key.rpartition(".")
+                with open_dict(config):
+                    del (OmegaConf.select(config, where) if where else config)[name]
+                continue
+            try:
+                OmegaConf.update(config, key, override.value(), merge=True, force_add=adds)
+            except (ConfigKeyError, ConfigAttributeError) as error:  # key={unknown:value}
+                raise _unknown(str(error.full_key), text, tree) from error
+    return config
+
+
+def _unknown(key: str, text: str, tree: Tree) -> JaxtradeError:
+    """The error for a key of `text` that `tree` does not have, with what may have been meant."""
+    known = _dotted(tree)
+    group = key.partition(".")[0]
+    for option in _options().get(group, ()):
+        if key in _dotted(_compose({group: option})):
+            return JaxtradeError(f"unknown setting {key!r}: it belongs to {group}={option}")
+    parts = key.split(".")
+    depths = (i for i in range(len(parts)) if ".".join(parts[: i + 1]) not in known)
+    depth = next(depths, len(parts) - 1)
+    where, rest = ".".join(parts[:depth]), ".".join(parts[depth:])
+    for other in known:
+        if f".{other}".endswith(f".{rest}"):
+            return JaxtradeError(f"unknown setting {key!r}: did you mean {other!r}?")
+    node: Any = tree
+    for part in parts[:depth]:
+        node = node[part]
+    if not isinstance(node, dict):
+        return JaxtradeError(f"unknown setting {key!r}: give the whole of {where!r}")
+    error = unknown_key(parts[depth], node, where)
+    if where not in OPEN_KEYS or not text.startswith(key):
+        return error
+    return JaxtradeError(f"{error} (to add it: +{text})")
+
+
+def _dotted(tree: Mapping[Any, Any], where: str = "") -> list[str]:
+    """The dotted keys of a mapping at every depth, outer ones before inner ones."""
+    keys = [join(where, key) for key in tree]
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            keys += _dotted(value, join(where, key))
+    return keys
+
+
+def _resolved(config: DictConfig) -> Tree:
+    """The plain mapping, with references to other settings replaced by what they refer to."""
+    with _one_line_errors():
+        return cast(Tree, OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+
+
+@contextlib.contextmanager
+def _one_line_errors(text: str = "") -> Iterator[None]:
+    """Whatever OmegaConf refuses, as one line that starts with the override or the key."""
+    try:
+        yield
+    except MissingMandatoryValue as error:
+        key = error.full_key
+        raise JaxtradeError(f"{key} is missing: give {key}=VALUE") from error
+    except OmegaConfBaseException as error:
+        reason = str(error).partition("\n")[0]
+        where = repr(text) if text else error.full_key
+        raise JaxtradeError(f"{where}: {reason}" if where else reason) from error
