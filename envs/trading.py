@@ -25,8 +25,9 @@ from jaxtrade.features import (
     raw_table,
     resolve,
 )
-from jaxtrade.market import Market, require_rows
+from jaxtrade.market import Market
 from jaxtrade.sizing import delta_order
+from jaxtrade.spans import require_rows
 from jaxtrade.specs import FeatureSpec, JaxtradeError, RiskLimits
 from jaxtrade.synthetic import make_market
 

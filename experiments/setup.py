@@ -10,7 +10,8 @@ from jaxtrade import agents, features
 from jaxtrade.costs import make_costs
 from jaxtrade.envs import EnvParams, Trading
 from jaxtrade.experiments.config import Config, DataConfig
-from jaxtrade.market import Market, Span, Spans, require_rows, split
+from jaxtrade.market import Market
+from jaxtrade.spans import Span, Spans, require_rows, split
 from jaxtrade.specs import FeatureSpec, JaxtradeError
 from jaxtrade.synthetic import make_market
 

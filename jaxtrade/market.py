@@ -15,34 +15,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from jaxtrade.bars import (
+from jaxtrade.barfile import (
     BAR_COLUMNS,
-    DAY_SECONDS,
     PRICE_COLUMNS,
     Columns,
     Source,
-    bar_length,
-    bars_per_year,
-    clock_rows,
     read_bars,
     read_columns,
     read_file,
-    relative_bars,
 )
+from jaxtrade.bars import DAY_SECONDS, bar_length, bars_per_year, clock_rows, relative_bars
 from jaxtrade.specs import JaxtradeError, MarketSpec, as_json
-
-__all__ = [
-    "Market",
-    "Span",
-    "Spans",
-    "bars_per_year",
-    "clock_rows",
-    "relative_bars",
-    "require_rows",
-    "split",
-]
-
-MIN_SPAN_ROWS = 20
 
 PathLike = str | os.PathLike[str]
 
@@ -175,7 +158,7 @@ class Market:
         """
         if not 0 <= first <= last < self.num_bars:
             raise JaxtradeError(
-                f"{self._name()}: no rows {first} to {last}: give 0 <= first <= last "
+                f"{self.name()}: no rows {first} to {last}: give 0 <= first <= last "
                 f"< {self.num_bars}"
             )
         spec = self.spec
@@ -234,7 +217,7 @@ class Market:
         doubled = sorted(set(names) & set(self.spec.context))
         if doubled or not names:
             raise JaxtradeError(
-                f"{self._name()}: join of columns {list(wanted)} as {name!r}: give at least one "
+                f"{self.name()}: join of columns {list(wanted)} as {name!r}: give at least one "
                 f"column, and a name that is not there (found {', '.join(self.spec.context)})"
             )
         known_here = self.timestamps.astype(np.int64) + self.spec.bar_seconds
@@ -260,11 +243,11 @@ class Market:
         )
 
     def _reject(self, bad: NDArray[np.bool_], problem: str) -> None:
-        Source(name=self._name()).reject(bad, lambda row: f"{self.timestamps[row]}Z: {problem}")
+        Source(name=self.name()).reject(bad, lambda row: f"{self.timestamps[row]}Z: {problem}")
 
     def describe(self) -> str:
         """One line: symbols, number and length of bars, dates, bars a year."""
-        symbols = ", ".join(self.spec.symbols) or self._name()
+        symbols = ", ".join(self.spec.symbols) or self.name()
         unit = "D" if self.spec.bar_seconds % DAY_SECONDS == 0 else "m"
         first, last = (
             str(stamp.astype(f"datetime64[{unit}]")) for stamp in self.timestamps[[0, -1]]
@@ -274,7 +257,8 @@ class Market:
             f"{first} .. {last}, {self.spec.bars_per_year:,.1f} bars a year"
         )
 
-    def _name(self) -> str:
+    def name(self) -> str:
+        """The file or generator it comes from, for messages."""
         return self.spec.source or "market"
 
 
@@ -323,7 +307,7 @@ def _columns_of(other: Market | PathLike | pd.DataFrame, wanted: tuple[str, ...]
         frame, source = read_file(pathlib.Path(other))
         return read_columns(frame, source, only=wanted)
     if other.num_assets != 1:
-        raise JaxtradeError(f"{other._name()}: holds {other.num_assets} assets: join one at a time")
+        raise JaxtradeError(f"{other.name()}: holds {other.num_assets} assets: join one at a time")
     values = {name: other._prices(field)[:, 0] for field, name in enumerate(PRICE_COLUMNS)}
     values["volume"] = other.volume[:, 0].astype(np.float64)
     for column, name in enumerate(other.spec.context):
@@ -331,9 +315,9 @@ def _columns_of(other: Market | PathLike | pd.DataFrame, wanted: tuple[str, ...]
     missing = [name for name in wanted if name not in values]
     if missing:
         raise JaxtradeError(
-            f"{other._name()}: no column {', '.join(missing)} (found {', '.join(values)})"
+            f"{other.name()}: no column {', '.join(missing)} (found {', '.join(values)})"
         )
-    return Columns(source=Source(name=other._name()), timestamps=other.timestamps, values=values)
+    return Columns(source=Source(name=other.name()), timestamps=other.timestamps, values=values)
 
 
 def _require_suffix(path: PathLike, suffixes: tuple[str, ...]) -> None:
@@ -346,81 +330,3 @@ def _duration(seconds: int) -> str:
     units = ((DAY_SECONDS, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
     size, unit = next((size, unit) for size, unit in units if seconds % size == 0)
     return f"{seconds // size} {unit}{'s' if seconds != size else ''}"
-
-
-def require_rows(market: Market, needed: int, why: str) -> None:
-    """Check that a market is long enough.
-
-    Raises:
-        JaxtradeError: it has fewer than `needed` rows; `why` says what needs them.
-    """
-    if market.num_bars < needed:
-        raise JaxtradeError(
-            f"{market._name()}: has {market.num_bars:,} rows, fewer than the {needed:,} "
-            f"needed for {why}: give a longer file"
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Span:
-    """Rows first to last, both included: decisions at first .. last - 1, the return of row last
-    is the last one earned.
-    """
-
-    first: int
-    last: int
-
-    @property
-    def num_steps(self) -> int:
-        """Decisions in the span."""
-        return self.last - self.first
-
-
-@dataclasses.dataclass(frozen=True)
-class Spans:
-    """Three spans in time order, with no row in common."""
-
-    train: Span
-    validation: Span
-    test: Span
-
-
-def split(
-    num_bars: int,
-    *,
-    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
-    embargo: int,
-    first: int,
-) -> Spans:
-    """Divide rows first .. num_bars - 1 in time order.
-
-    Args:
-        num_bars: T.
-        fractions: of the rows, for training, validation and test; they add up to 1.
-        embargo: rows left out between neighbours, taken from the later one's start.
-        first: the first usable row, after warm-up.
-
-    Raises:
-        JaxtradeError: fractions not above 0 or not adding up to 1, a negative number, or a span
-            of fewer than 20 rows.
-    """
-    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise JaxtradeError(f"fractions are {fractions}: give three above 0 that add up to 1")
-    if embargo < 0 or first < 0:
-        raise JaxtradeError(f"embargo is {embargo}, first is {first}: give 0 or more")
-    usable = num_bars - first
-    cuts = [first + round(usable * part) for part in (fractions[0], fractions[0] + fractions[1])]
-    spans = Spans(
-        train=Span(first, cuts[0] - 1),
-        validation=Span(cuts[0] + embargo, cuts[1] - 1),
-        test=Span(cuts[1] + embargo, num_bars - 1),
-    )
-    named = {"train": spans.train, "validation": spans.validation, "test": spans.test}
-    for name, span in named.items():
-        if span.last - span.first + 1 < MIN_SPAN_ROWS:
-            raise JaxtradeError(
-                f"{name} span has {max(span.last - span.first + 1, 0)} rows of {num_bars:,} "
-                f"(first {first}, embargo {embargo}): at least {MIN_SPAN_ROWS} are needed: give "
-                "more rows, a smaller embargo or other fractions"
-            )
-    return spans

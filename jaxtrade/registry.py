@@ -13,7 +13,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from jaxtrade.specs import JaxtradeError
-from jaxtrade.storage import read_bytes, sha256_file, sync_folder, write_atomic
+from jaxtrade.storage import finite, read_bytes, sha256_file, sync_folder, write_atomic
 
 SCHEMA_VERSION = 1
 BUSY_SECONDS = 5.0
@@ -336,16 +335,6 @@ def _numbers(metrics: dict[str, float]) -> dict[str, float]:
 
 def _as_json(what: str, value: dict[str, Any]) -> str:
     try:
-        return json.dumps(_finite(value), allow_nan=False)
+        return json.dumps(finite(value), allow_nan=False)
     except TypeError as error:
         raise JaxtradeError(f"{what} cannot be kept as JSON: {error}") from error
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -1,10 +1,12 @@
-"""Files that are whole or not there: atomic writes, hashes, reads with one-line errors."""
+"""Files that are whole or not there: atomic writes, hashes, reads with one-line errors; JSON."""
 
 import contextlib
 import hashlib
+import math
 import os
 import secrets
 from pathlib import Path
+from typing import Any
 
 from jaxtrade.specs import JaxtradeError
 
@@ -61,3 +63,14 @@ def sha256_file(path: Path | str) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise JaxtradeError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def finite(value: Any) -> Any:
+    """A value for JSON, in which numbers that are not finite are None, at any depth."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

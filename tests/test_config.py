@@ -36,7 +36,8 @@ from jaxtrade.experiments.config import (
     to_yaml,
 )
 from jaxtrade.indicators import INDICATORS
-from jaxtrade.market import Market, split
+from jaxtrade.market import Market
+from jaxtrade.spans import split
 from jaxtrade.specs import FeatureSpec, JaxtradeError, RiskLimits
 from jaxtrade.synthetic import make_market
 

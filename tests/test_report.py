@@ -8,7 +8,8 @@ from rich.console import Console
 
 from jaxtrade import metrics
 from jaxtrade.experiments import report
-from jaxtrade.experiments.report import comparison_table, thin, write_report
+from jaxtrade.experiments.charts import thin
+from jaxtrade.experiments.report import comparison_table, write_report
 from jaxtrade.experiments.results import Backtest
 from jaxtrade.specs import JaxtradeError
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxtrade import features, metrics, synthetic
-from jaxtrade.market import split
+from jaxtrade.spans import split
 from jaxtrade.specs import FeatureSpec
 from jaxtrade.synthetic import make_market, make_params, sample
 
