@@ -77,6 +77,23 @@ def comparison_table(results: Sequence[Backtest]) -> "Table":
     return table
 
 
+def verdict(results: Sequence[Backtest]) -> str:
+    """One sentence on the agent, `results[0]`, against the others, as plain when it lost."""
+    agent, *others = results
+    sharpes = [metrics.sharpe(each.returns, each.bars_per_year) for each in results]
+    error = metrics.sharpe_error(agent.returns, agent.bars_per_year)
+    lost = [
+        f"{other.name} ({value:.2f})"
+        for other, value in zip(others, sharpes[1:], strict=True)
+        if value >= sharpes[0]
+    ]
+    names = ", ".join(other.name for other in others)
+    compared = f"not above {', '.join(lost)}" if lost else f"above all of them ({names})"
+    return f"Sharpe ratio {sharpes[0]:.2f} with a standard error of {error:.2f}" + (
+        f": {compared}." if others else "."
+    )
+
+
 def write_report(
     path: str | Path,
     *,
@@ -106,7 +123,7 @@ def write_report(
             "modeBarButtonsToRemove": ["select2d", "lasso2d"],
         },
     )
-    remarks = [*notes, *_remarks(results)]
+    remarks = [f"{results[0].name}: {verdict(results)}", *notes, *_remarks(results)]
     items = "".join(f"<li>{html.escape(remark)}</li>" for remark in remarks)
     page = _PAGE.format(
         title=html.escape(title),

@@ -64,6 +64,15 @@ def sharpe(returns: ArrayLike, bars_per_year: float) -> float:
     return float(r.mean()) / deviation * math.sqrt(bars_per_year) if deviation else 0.0
 
 
+def sharpe_error(returns: ArrayLike, bars_per_year: float) -> float:
+    """Standard error of `sharpe` for independent returns (Lo 2002, equation 9); inf for no bars."""
+    count = len(_as_returns(returns))
+    if not count:
+        return math.inf
+    per_bar = sharpe(returns, bars_per_year) / math.sqrt(bars_per_year)
+    return math.sqrt((1.0 + 0.5 * per_bar**2) / count * bars_per_year)
+
+
 def sortino(returns: ArrayLike, bars_per_year: float) -> float:
     """Sortino ratio: mean(r) / sqrt(mean(min(r, 0)**2)) * sqrt(bars_per_year); 0 without a loss.
 

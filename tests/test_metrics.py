@@ -166,3 +166,15 @@ def test_agreement_with_plain_loops(returns: np.ndarray) -> None:
         assert result["sortino"] == pytest.approx(mean / downside * math.sqrt(BARS), abs=1e-9)
     if deepest > 1e-9:
         assert result["calmar"] == pytest.approx(result["cagr"] / deepest, rel=1e-9)
+
+
+def test_sharpe_error_by_hand_and_by_resampling():
+    # 100 bars of deviation 1 and mean 0: sqrt(1 / 100) a bar, times sqrt(250) a year.
+    assert metrics.sharpe_error(np.tile([0.01, -0.01], 50), 250) == pytest.approx(
+        np.sqrt(250 / 100), rel=1e-6
+    )
+    assert metrics.sharpe_error([], 250) == np.inf
+    generator = np.random.default_rng(0)
+    draws = generator.normal(0.0005, 0.01, (400, 500))
+    spread = np.std([metrics.sharpe(row, 250) for row in draws])
+    assert metrics.sharpe_error(draws[0], 250) == pytest.approx(spread, rel=0.15)

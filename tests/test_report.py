@@ -9,7 +9,7 @@ from rich.console import Console
 from jaxtrade import metrics
 from jaxtrade.experiments import report
 from jaxtrade.experiments.charts import thin
-from jaxtrade.experiments.report import comparison_table, write_report
+from jaxtrade.experiments.report import comparison_table, verdict, write_report
 from jaxtrade.experiments.results import Backtest
 from jaxtrade.specs import JaxtradeError
 
@@ -175,3 +175,15 @@ def test_terminal_table() -> None:
         assert report._ROWS[name][0] in shown
     assert "[red]odd[/red] (ruined)" in shown
     assert f"{100 * results[1].metrics()['total_return']:.2f} %" in shown
+
+
+def test_the_verdict_names_who_was_not_beaten() -> None:
+    agent, holder, flat = policies()
+    figures = [each.metrics()["sharpe"] for each in (agent, holder, flat)]
+    order = sorted(range(3), key=lambda index: figures[index])
+    worst, middle, best = ([agent, holder, flat][index] for index in order)
+    assert figures[order[0]] < figures[order[1]] < figures[order[2]]
+    lost = verdict([worst, middle, best])
+    assert f"not above {middle.name} ({figures[order[1]]:.2f}), {best.name}" in lost
+    assert f"above all of them ({worst.name}, {middle.name})" in verdict([best, worst, middle])
+    assert f"Sharpe ratio {figures[order[2]]:.2f} with a standard error of" in verdict([best])
