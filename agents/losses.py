@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from jaxtrade.agents.normalise import is_spread, safe_deviation
+
 
 def clipped_surrogate(
     log_prob: jax.Array,
@@ -14,8 +16,9 @@ def clipped_surrogate(
     """PPO's policy loss f32[], an estimate of the KL divergence, and the share clipped.
 
     Schulman et al. 2017, equation 7; the divergence is Schulman's low-variance (r - 1) - log r.
+    The ratio ends at exp(20): were it to overflow, the gradient would be NaN.
     """
-    log_ratio = log_prob - old_log_prob
+    log_ratio = jnp.minimum(log_prob - old_log_prob, 20.0)
     ratio = jnp.exp(log_ratio)
     clipped = jnp.clip(ratio, 1.0 - clip_ratio, 1.0 + clip_ratio)
     loss = -jnp.minimum(ratio * advantage, clipped * advantage).mean()
@@ -29,12 +32,16 @@ def squared_error(value: jax.Array, target: jax.Array) -> jax.Array:
 
 
 def standardise(advantage: jax.Array) -> jax.Array:
-    """Advantages with mean 0 and deviation 1 within the batch, f32[B]."""
-    return (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+    """Advantages with mean 0 and deviation 1 within the batch, 0 where all are equal, f32[B]."""
+    mean = advantage.mean()
+    return (advantage - mean) / safe_deviation(advantage.var(), mean)
 
 
 def explained_variance(value: jax.Array, target: jax.Array) -> jax.Array:
-    """1 minus the share of the targets' variance that the values leave unexplained, f32[]."""
-    variance = target.var()
-    varies = variance > 0
-    return jnp.where(varies, 1.0 - (target - value).var() / jnp.where(varies, variance, 1.0), 0.0)
+    """1 minus the share of the targets' variance that the values leave unexplained, f32[].
+
+    0 where all targets are equal.
+    """
+    variance, mean = target.var(), target.mean()
+    unexplained = (target - value).var() / safe_deviation(variance, mean) ** 2
+    return jnp.where(is_spread(variance, mean), 1.0 - unexplained, 0.0)

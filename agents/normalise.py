@@ -1,4 +1,4 @@
-"""Running moments, for scaling rewards."""
+"""Running moments and safe deviations, for scaling rewards and advantages."""
 
 import flax.struct
 import jax
@@ -34,6 +34,15 @@ def update_moments(moments: Moments, values: jax.Array) -> Moments:
 
 def deviation(moments: Moments) -> jax.Array:
     """Population deviation f32[], 1 where nothing has varied."""
-    variance = moments.m2 / jnp.maximum(moments.count, 1.0)
-    varies = variance > 0
-    return jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1.0)), 1.0)
+    return safe_deviation(moments.m2 / jnp.maximum(moments.count, 1.0), moments.mean)
+
+
+def safe_deviation(variance: jax.Array, mean: jax.Array) -> jax.Array:
+    """The square root of a variance, 1 where nothing has varied."""
+    spread = is_spread(variance, mean)
+    return jnp.where(spread, jnp.sqrt(jnp.where(spread, variance, 1.0)), 1.0)
+
+
+def is_spread(variance: jax.Array, mean: jax.Array) -> jax.Array:
+    """Whether a variance is more than what rounding to float32 makes of equal numbers, bool[]."""
+    return variance > (1e-5 * mean) ** 2
