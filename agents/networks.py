@@ -24,7 +24,8 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, inputs: Any) -> jax.Array:
         """Sum of x W over the leaves of `inputs`, plus a bias."""
-        out = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        out = bias[None]
         leaves = jax.tree.leaves(inputs)
         orthogonal = nn.initializers.orthogonal(self.scale / math.sqrt(len(leaves)))
         for number, leaf in enumerate(leaves):

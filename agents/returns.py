@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+Pair = tuple[jax.Array, jax.Array]
+
 
 def gae(
     reward: jax.Array,
@@ -13,7 +15,7 @@ def gae(
     *,
     gamma: jax.Array | float,
     gae_lambda: jax.Array | float,
-) -> tuple[jax.Array, jax.Array]:
+) -> Pair:
     """Generalised advantage estimates and the returns they imply, both f32[T, N].
 
     reward, value: f32[T, N], at step t; next_value: f32[T, N], of what step t led to, before any
@@ -26,7 +28,7 @@ def gae(
     going_on = alive * (1.0 - truncated.astype(jnp.float32))
     delta = reward + gamma * alive * next_value - value
 
-    def back(following: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
+    def back(following: jax.Array, step: Pair) -> Pair:
         error, carries_on = step
         advantage = error + gamma * gae_lambda * carries_on * following
         return advantage, advantage
@@ -37,13 +39,13 @@ def gae(
 
 def discounted(
     carry: jax.Array, reward: jax.Array, done: jax.Array, *, gamma: jax.Array | float
-) -> tuple[jax.Array, jax.Array]:
+) -> Pair:
     """Running discounted sums of past rewards, restarted after `done`.
 
     carry: f32[N], the sum before the first step. Returns the sum after the last, and f32[T, N].
     """
 
-    def forward(total: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
+    def forward(total: jax.Array, step: Pair) -> Pair:
         earned, ended = step
         total = gamma * total + earned
         return jnp.where(ended, 0.0, total), total

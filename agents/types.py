@@ -23,7 +23,7 @@ class Env(Protocol):
 
 
 @runtime_checkable
-class ObservesState(Protocol):
+class ObservesState(Env, Protocol):
     """An environment whose observation is a pure function of its state.
 
     Learners then keep the state where it is the smaller of the two, and observe in the loss; its
@@ -57,7 +57,7 @@ class TrainState:
 class Batch:
     """A rollout of T steps of N environments.
 
-    seen, final: observations or states (see `rollout.Lens`), before each step and after it
+    seen, final: observations or states (see `rollout.keeps_state`), before each step and after it
     without the reset, leaves [T, N, ...]; last: the same after the last step, leaves [N, ...];
     action: i32[T, N]; extras: what the agent's `act` added; reward: f32[T, N]; terminated,
     truncated: bool[T, N]; progress: f32[], fraction of the planned training done.
@@ -88,6 +88,12 @@ class Agent(Protocol):
     def init(self, key: jax.Array, env: Any, env_params: Any) -> Any:
         """The learner before training."""
 
+    def assess(self, learner: Any, obs: Any) -> tuple[jax.Array, jax.Array]:
+        """Logits f32[B, num_actions] and values f32[B] of observations [B, ...].
+
+        The most probable action is what is evaluated, exported and traded.
+        """
+
     def act(self, learner: Any, obs: Any, key: jax.Array) -> tuple[jax.Array, Any]:
         """Exploring actions i32[N] for observations [N, ...], and what `learn` wants to know."""
 
@@ -95,6 +101,3 @@ class Agent(Protocol):
         self, learner: Any, batch: Batch, key: jax.Array, env: Any, env_params: Any
     ) -> tuple[Any, Metrics]:
         """The learner after one batch, and f32[] metrics."""
-
-    def policy(self, learner: Any) -> Any:
-        """The parameters of `network` that act: what is evaluated, exported and traded."""
