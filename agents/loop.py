@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from jaxtrade.agents.rollout import collect
 from jaxtrade.agents.types import Agent, Metrics, TrainState
+from jaxtrade.specs import JaxtradeError
 
 EPISODE_SUMS = ("episode_return", "episode_length")
 
@@ -57,7 +58,12 @@ def chunks(
 
     A state is only good until the next one is asked for: its buffers are then used again.
     `episode_return` and `episode_length` are means over the episodes that ended, NaN if none did.
+
+    Raises:
+        JaxtradeError: a chunk of no iterations.
     """
+    if chunk_iterations < 1:
+        raise JaxtradeError(f"chunk_iterations is {chunk_iterations}: give 1 or more")
     done, planned = int(state.iteration), int(state.num_iterations)
     while done < planned:
         count = min(chunk_iterations, planned - done)
@@ -76,6 +82,7 @@ def train_chunk(
 ) -> tuple[TrainState, Metrics]:
     """`count` i32[] iterations, and the sums of their metrics."""
 
+    @jax.jit  # so that its shapes and the loop's body come from one tracing
     def iteration(state: TrainState) -> tuple[TrainState, Metrics]:
         rollout_key, learn_key, key = jax.random.split(state.key, 3)
         state, batch, ended = collect(agent, env, env_params, state, rollout_key)

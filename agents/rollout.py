@@ -13,7 +13,7 @@ def keeps_state(env: Any, env_params: Any) -> bool:
     """Whether a batch keeps states instead of observations: where it can, if they are smaller."""
     if not isinstance(env, ObservesState):
         return False
-    obs, state = jax.eval_shape(env.reset, jax.random.key(0), env_params)
+    obs, state = jax.eval_shape(lambda: env.reset(jax.random.key(0), env_params))
     return _num_bytes(state) < _num_bytes(obs)
 
 
@@ -31,30 +31,29 @@ def collect(
     lazy = keeps_state(env, env_params)
     step_envs = jax.vmap(env.step, in_axes=(0, 0, 0, None))
 
-    def step(state: TrainState, key: jax.Array) -> tuple[TrainState, tuple[Batch, Metrics]]:
-        act_key, step_key = jax.random.split(key)
+    def step(state: TrainState, keys: jax.Array) -> tuple[TrainState, tuple[Any, Metrics]]:
+        act_key, step_key = keys
         action, extras = agent.act(state.learner, state.obs, act_key)
-        keys = jax.random.split(step_key, agent.num_envs)
         obs, env_state, reward, terminated, truncated, info = step_envs(
-            keys, state.env_state, action, env_params
+            jax.random.split(step_key, agent.num_envs), state.env_state, action, env_params
         )
-        kept = Batch(
-            seen=state.env_state if lazy else state.obs,
-            final=info["final_state"] if lazy else info["final_observation"],
-            last=None,
-            action=action,
-            extras=extras,
-            reward=reward,
-            terminated=terminated,
-            truncated=truncated,
-            progress=None,
-        )
+        kept = {
+            "seen": state.env_state if lazy else state.obs,
+            "final": info["final_state"] if lazy else info["final_observation"],
+            "action": action,
+            "extras": extras,
+            "reward": reward,
+            "terminated": terminated,
+            "truncated": truncated,
+        }
         following = state.replace(obs=obs, env_state=env_state)  # type: ignore[attr-defined]
         following, ended = _count_episodes(following, reward, terminated | truncated)
         return following, (kept, ended)
 
-    state, (batch, ended) = jax.lax.scan(step, state, jax.random.split(key, agent.rollout_steps))
-    batch = batch.replace(  # type: ignore[attr-defined]
+    keys = jax.random.split(key, (agent.rollout_steps, 2))
+    state, (kept, ended) = jax.lax.scan(step, state, keys)
+    batch = Batch(
+        **kept,
         last=state.env_state if lazy else state.obs,
         progress=state.iteration / jnp.maximum(state.num_iterations, 1),
     )
