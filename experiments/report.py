@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from jaxtrade import metrics
 from jaxtrade.experiments.charts import FONT, MAX_POINTS, colour, figure_of
-from jaxtrade.experiments.results import Backtest, replace_file
+from jaxtrade.experiments.results import Backtest
 from jaxtrade.specs import JaxtradeError
+from jaxtrade.storage import write_atomic
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -109,7 +110,7 @@ def write_report(
     in one step.
 
     Raises:
-        JaxtradeError: there are no results.
+        JaxtradeError: there are no results, or the file cannot be written.
     """
     if not results:
         raise JaxtradeError("a report needs at least one result: the agent's")
@@ -133,7 +134,7 @@ def write_report(
         chart=chart,
         notes=f"<section><h2>Notes</h2><ul>{items}</ul></section>" if remarks else "",
     )
-    replace_file(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+    write_atomic(path, page)
 
 
 def _remarks(results: Sequence[Backtest]) -> list[str]:

@@ -1,9 +1,7 @@
 """What a policy did over a span: the record of a backtest, its round trips and its figures."""
 
 import dataclasses
-import os
-import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 
 from jaxtrade import metrics
 from jaxtrade.specs import JaxtradeError
+from jaxtrade.storage import write_atomic
 
 Array = NDArray[np.float64]
 
@@ -222,27 +221,17 @@ class Backtest:
 
 
 def write_trades(path: str | Path, results: Iterable[Backtest]) -> None:
-    """Write the round trips of all results to one Parquet file with the columns `TRADES_SCHEMA`."""
+    """Write the round trips of all results to one Parquet file with the columns `TRADES_SCHEMA`.
+
+    Raises:
+        JaxtradeError: the file cannot be written; what was there is kept.
+    """
     tables = [TRADES_SCHEMA.empty_table()]
     for result in results:
         trips = result.trips()
         trips.insert(0, "policy", result.name)
         tables.append(pa.Table.from_pandas(trips, schema=TRADES_SCHEMA, preserve_index=False))
     table = pa.concat_tables([each.replace_schema_metadata(None) for each in tables])
-    replace_file(path, lambda temporary: pq.write_table(table, temporary))
-
-
-def replace_file(path: str | Path, write: Callable[[Path], object]) -> None:
-    """Have `write` fill a file beside `path`, then put it in place of `path` in one step.
-
-    Readers see the old file or the whole new one; when `write` fails nothing is left behind.
-    Missing folders are made.
-    """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer)
+    write_atomic(path, buffer.getvalue().to_pybytes())

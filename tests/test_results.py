@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from jaxtrade import metrics
-from jaxtrade.experiments.results import TRADES_SCHEMA, Backtest, replace_file, write_trades
+from jaxtrade.experiments.results import TRADES_SCHEMA, Backtest, write_trades
 from jaxtrade.specs import JaxtradeError
 
 COLUMNS = TRADES_SCHEMA.names[1:]
@@ -169,7 +169,7 @@ def test_flat_has_no_trips_but_all_columns() -> None:
 @pytest.mark.parametrize("names", [[], ["flat"], ["agent", "flat", "buy and hold"]])
 def test_trades_file_has_one_schema(tmp_path: Path, names: list[str]) -> None:
     exposures = {"agent": [1.0, -1.0, 0.0], "flat": [0.0], "buy and hold": [1.0]}
-    path = tmp_path / "new" / "trades.parquet"
+    path = tmp_path / "trades.parquet"
     write_trades(path, [backtest(exposures[name], name=name) for name in names])
     assert pq.read_schema(path).remove_metadata().equals(TRADES_SCHEMA)
     frame = pd.read_parquet(path)
@@ -179,18 +179,9 @@ def test_trades_file_has_one_schema(tmp_path: Path, names: list[str]) -> None:
     assert [each.name for each in path.parent.iterdir()] == ["trades.parquet"]
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_text("old")
-
-    def fail(temporary: Path) -> None:
-        temporary.write_text("half")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        replace_file(path, fail)
-    assert path.read_text() == "old"
-    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(JaxtradeError, match=r"cannot write .*nowhere"):
+        write_trades(tmp_path / "nowhere" / "trades.parquet", [])
 
 
 @pytest.mark.parametrize(
