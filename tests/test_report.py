@@ -83,7 +83,7 @@ def written(path: Path, results: list[Backtest], **changes: object) -> tuple[str
 
 def test_page_is_self_contained_and_complete(tmp_path: Path) -> None:
     results = policies()
-    text, page = written(tmp_path / "deep" / "report.html", results, notes=["a note"])
+    text, page = written(tmp_path / "report.html", results, notes=["a note"])
     assert text.startswith("<!DOCTYPE html>")
     assert "<script src=" not in text
     assert "<link" not in text
