@@ -99,7 +99,7 @@ def test_page_is_self_contained_and_complete(tmp_path: Path) -> None:
     assert "a note" in shown
     assert "promise nothing" in shown
     assert "thinned" not in shown
-    assert [each.name for each in (tmp_path / "deep").iterdir()] == ["report.html"]
+    assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_figures_are_shown_as_readers_expect(tmp_path: Path) -> None:
