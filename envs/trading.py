@@ -61,14 +61,13 @@ class EnvParams(environment.EnvParams):
 
 @flax.struct.dataclass(kw_only=True)
 class State:
-    """index: i32[], the newest bar seen; time: i32[], steps since the episode's start; seed,
-    episode: u32[], from which starts are drawn.
+    """index: i32[], the newest bar seen; time: i32[], steps since the episode's start; seed: u32[],
+    from which that start was drawn.
     """
 
     index: jax.Array
     time: jax.Array
     seed: jax.Array
-    episode: jax.Array
     account: ledger.Account
 
 
@@ -78,8 +77,9 @@ class Trading(Environment[State, EnvParams]):
 
     Observation: `market` f32[W, F], rows t - W + 1 .. t of the feature table; `account` f32[6],
         exposure, open return, bars held, drawdown, day's return, last return, scaled and clipped.
-    Action: i32[], index into `levels`, target exposures as fractions of equity, signed. The risk
-        review bounds the target; the difference to what is held is traded if above the band.
+    Action: i32[], index into `levels`, target exposures as fractions of equity, signed; no such
+        index means hold. The risk review bounds the target; the difference to what is held is
+        traded if above the band.
     Reward: f32[], the log return of equity after costs and interest.
     Termination: ruin, less than 0.1 % of equity left after a step; the reward is log(0.001).
     Truncation: after `max_steps_in_episode` steps, or at the last row.
@@ -98,7 +98,8 @@ class Trading(Environment[State, EnvParams]):
     levels: tuple[float, ...] = (-1.0, 0.0, 1.0)
 
     def __post_init__(self) -> None:
-        levels = self.levels
+        levels = tuple(map(float, self.levels))
+        object.__setattr__(self, "levels", levels)  # equal and hashable, however they were given
         if len(levels) < 2 or len(set(levels)) < len(levels) or not np.isfinite(levels).all():
             raise JaxtradeError(
                 f"levels are {levels}: give at least two different target exposures, as (-1, 0, 1)"
@@ -106,21 +107,19 @@ class Trading(Environment[State, EnvParams]):
 
     def reset_state(self, key: jax.Array, params: EnvParams) -> State:
         """A flat account at a drawn row."""
-        seed = jax.random.bits(key, dtype=jnp.uint32)
-        return self._begin(seed, jnp.uint32(0), params)
+        return self._begin(jax.random.bits(key, dtype=jnp.uint32), params)
 
     def restart(self, state: State, params: EnvParams) -> State:
         """A flat account at the next drawn row."""
-        return self._begin(state.seed, state.episode + jnp.uint32(1), params)
+        return self._begin(state.seed + jnp.uint32(0x9E3779B9), params)
 
-    def _begin(self, seed: jax.Array, episode: jax.Array, params: EnvParams) -> State:
+    def _begin(self, seed: jax.Array, params: EnvParams) -> State:
         starts = params.last - params.first - params.max_steps_in_episode + 1
-        draw = counter_hash(seed, episode) % starts.astype(jnp.uint32)
+        starts = jnp.maximum(starts, 1)  # longer than the data: one episode over all of it
         return State(
-            index=params.first + draw.astype(jnp.int32),
+            index=params.first + scale(mix(seed), starts),
             time=jnp.int32(0),
             seed=seed,
-            episode=episode,
             account=ledger.open_account(params.bars.shape[1]),
         )
 
@@ -128,7 +127,8 @@ class Trading(Environment[State, EnvParams]):
         self, state: State, action: jax.Array, params: EnvParams
     ) -> tuple[State, jax.Array, jax.Array, Info]:
         """One step from an action; see the class."""
-        level = jnp.asarray(self.levels, jnp.float32)[action]
+        levels = jnp.asarray(self.levels, jnp.float32)
+        level = levels.at[action].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
         return self.advance_to(state, level[None], params)
 
     def advance_to(
@@ -143,6 +143,7 @@ class Trading(Environment[State, EnvParams]):
 
         index = state.index + 1
         years, is_new_day = params.calendar[index]
+        years = jnp.where(index > params.last, jnp.nan, years)  # past the data: ruin, no bar again
         account = ledger.start_day(account, is_new_day > 0)
         account, move = ledger.next_open(account, order, params.bars[index], years, params.costs)
         state = state.replace(  # type: ignore[attr-defined]
@@ -186,26 +187,18 @@ class Trading(Environment[State, EnvParams]):
         Raises:
             JaxtradeError: not one asset, too few rows, or a number out of range.
         """
-        if market.num_assets != 1:
-            raise JaxtradeError(f"Trading-v0 trades one asset, the market has {market.num_assets}")
         first = lookback(self.features) if first is None else first
         last = market.num_bars - 1 if last is None else last
         steps = last - first if episode_steps is None else episode_steps
-        if not self.features.window - 1 <= first < last < market.num_bars:
-            require_rows(market, first + 2, f"a window of {self.features.window} and its lookback")
-            raise JaxtradeError(
-                f"rows {first} to {last}: give {self.features.window - 1} <= first < last "
-                f"< {market.num_bars}"
-            )
-        if steps < 1:
-            raise JaxtradeError(f"an episode of {steps} steps: give 1 or more")
-        if last - first < steps:
-            require_rows(market, first + steps + 1, f"episodes of {steps} steps after row {first}")
-            raise JaxtradeError(f"episodes of {steps} steps do not fit into rows {first} to {last}")
+        _check_episodes(market, self.features.window, first, last, steps)
         if not 0 <= no_trade_band < 1:
             raise JaxtradeError(f"no_trade_band is {no_trade_band}: give 0 to below 1")
         raw = raw_table(self.features, market)
         fitted = fit(raw, first, last) if normaliser is None else normaliser
+        if fitted.mean.shape != raw.shape[2:]:
+            raise JaxtradeError(
+                f"the normaliser has {fitted.mean.size} columns, the features have {raw.shape[2]}"
+            )
         table = normalise(fitted, raw, self.features.clip)
         return EnvParams(
             max_steps_in_episode=jnp.int32(steps),
@@ -274,8 +267,24 @@ def make_trading(
     if not isinstance(features, FeatureSpec):
         switches = {**dict.fromkeys(DEFAULT_FEATURES.names, True), **(features or {})}
         features = resolve(switches, market.spec, window=window, clip=clip)
-    env = Trading(features=features, levels=tuple(levels))
+    env = Trading(features=features, levels=levels)
     return env, env.params(market, **options)
+
+
+def _check_episodes(market: Market, window: int, first: int, last: int, steps: int) -> None:
+    """Raise JaxtradeError unless episodes of `steps` fit into the rows first .. last."""
+    if market.num_assets != 1:
+        raise JaxtradeError(f"Trading-v0 trades one asset, the market has {market.num_assets}")
+    if not window - 1 <= first < last < market.num_bars:
+        require_rows(market, first + 2, f"a window of {window} and its lookback")
+        raise JaxtradeError(
+            f"rows {first} to {last}: give {window - 1} <= first < last < {market.num_bars}"
+        )
+    if steps < 1:
+        raise JaxtradeError(f"an episode of {steps} steps: give 1 or more")
+    if last - first < steps:
+        require_rows(market, first + steps + 1, f"episodes of {steps} steps after row {first}")
+        raise JaxtradeError(f"episodes of {steps} steps do not fit into rows {first} to {last}")
 
 
 def calendar_rows(market: Market) -> np.ndarray:
@@ -284,9 +293,18 @@ def calendar_rows(market: Market) -> np.ndarray:
     return np.stack([market.clock[:, 2], is_new_day.astype(np.float32)], axis=-1)
 
 
-def counter_hash(seed: jax.Array, counter: jax.Array) -> jax.Array:
-    """A u32 from a u32 seed and counter: the finaliser of MurmurHash3 over a Weyl sequence."""
-    h = seed + counter * jnp.uint32(0x9E3779B9)
-    h = (h ^ (h >> 16)) * jnp.uint32(0x85EBCA6B)
+def mix(seed: jax.Array) -> jax.Array:
+    """A u32 from a u32: the finaliser of MurmurHash3. Over a Weyl sequence it draws like random."""
+    h = (seed ^ (seed >> 16)) * jnp.uint32(0x85EBCA6B)
     h = (h ^ (h >> 13)) * jnp.uint32(0xC2B2AE35)
     return h ^ (h >> 16)
+
+
+def scale(draw: jax.Array, count: jax.Array) -> jax.Array:
+    """floor(draw * count / 2**32), i32[] in 0 .. count - 1, from a u32 draw without 64 bits."""
+    half, low = jnp.uint32(16), jnp.uint32(0xFFFF)
+    size = count.astype(jnp.uint32)
+    upper, lower = (draw >> half) * (size & low), (draw & low) * (size >> half)
+    carry = (((draw & low) * (size & low)) >> half) + (upper & low) + (lower & low)
+    high = (draw >> half) * (size >> half) + (upper >> half) + (lower >> half)
+    return (high + (carry >> half)).astype(jnp.int32)

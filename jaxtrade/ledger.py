@@ -5,6 +5,8 @@ compensation so that float32 stays within 1e-6 over tens of thousands of steps (
 Invariant: cash = 1 - sum of weights, so equity is one by construction and only its growth moves.
 """
 
+import math
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,8 @@ from jaxtrade.costs import Costs, carry_cost, trade_cost
 MIN_GROWTH = 1e-3
 """Ruin: the open, the trade, the way to the close or all of them leave no more than this fraction
 of the equity. The step is then booked as this."""
+
+_RUIN_LOG = math.log(MIN_GROWTH) + 1e-4  # float32 has the logarithm of a ruin within 1e-6
 
 
 @flax.struct.dataclass(kw_only=True)
@@ -136,7 +140,10 @@ def book(account: Account, weights: jax.Array, move: Move, bar: jax.Array) -> Ac
     survived = (move.gap > MIN_GROWTH - 1) & (1.0 - move.cost > MIN_GROWTH)
     survived &= (move.inside > MIN_GROWTH - 1) & (total > MIN_GROWTH - 1)
     growth = jnp.where(survived, total, MIN_GROWTH - 1.0)
-    increment = jnp.log1p(growth) - account.log_equity_error
+    log_growth = jnp.log1p(growth)
+    # Read off the logarithm, which XLA computes once; the above it repeats for each leaf below.
+    survived = log_growth > _RUIN_LOG
+    increment = log_growth - account.log_equity_error
     log_equity = account.log_equity + increment
     error = (log_equity - account.log_equity) - increment
 
