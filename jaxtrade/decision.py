@@ -11,6 +11,7 @@ from collections.abc import Callable
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxtrade import features, risk
 from jaxtrade.features import Normaliser
@@ -104,21 +105,23 @@ def decide(policy: Policy, inputs: Inputs, carry: Carry) -> tuple[Carry, Decisio
     carry = _see_bar(policy, inputs, carry)
     observation = observe(carry.window, inputs.account)
     logits, value = policy.assess(jax.tree.map(lambda leaf: leaf[None], observation))
-    action = jnp.argmax(logits[0]).astype(jnp.int32)
-    level = jnp.asarray(policy.levels, jnp.float32)[action]
-    requested = jnp.where(jnp.isfinite(logits).all(), level, jnp.nan)[None]
+    action = jnp.argmax(logits, axis=1).astype(jnp.int32)
+    levels = jnp.asarray(policy.levels, jnp.float32).at[action]
+    level = levels.get(mode="promise_in_bounds", wrap_negative_indices=False)
+    # 0 times what is not finite is NaN; as a product it costs the exported graph one node
+    requested = level + (logits @ np.zeros((logits.shape[1], 1), np.float32))[:, 0]
 
     num_assets = inputs.bar.shape[0]
     weights = inputs.account[:num_assets]
-    losses = inputs.account[3 * num_assets], inputs.account[3 * num_assets + 1]
-    target, binding = risk.review(requested, weights, inputs.mask, losses, inputs.limits)
-    probabilities = jax.nn.softmax(logits)[0]
+    returns = inputs.account[3 * num_assets : 3 * num_assets + 2]
+    target, binding = risk.review(requested, weights, inputs.mask, returns, inputs.limits)
+    probabilities = jax.nn.softmax(logits)
     return carry, Decision(
         requested=requested,
         target=target,
         binding=binding,
-        action=action,
-        probabilities=probabilities,
+        action=action[0],
+        probabilities=probabilities[0],
         value=value[0],
         confidence=probabilities.max(),
     )
@@ -126,7 +129,8 @@ def decide(policy: Policy, inputs: Inputs, carry: Carry) -> tuple[Carry, Decisio
 
 def _see_bar(policy: Policy, inputs: Inputs, carry: Carry) -> Carry:
     """The carry with one bar more: recursions advanced, window shifted."""
-    bar = features.make_bar(inputs.bar[:, :4].T, inputs.bar[:, 4], inputs.context, inputs.clock)
+    *prices, volume = (inputs.bar[:, column] for column in range(5))
+    bar = features.make_bar(prices, volume, inputs.context, inputs.clock)
     indicators, raw = features.update(policy.features, carry.indicators, bar)
     row = features.normalise(policy.normaliser, raw, policy.features.clip).reshape(1, -1)
     return Carry(indicators=indicators, window=jnp.concatenate([carry.window[1:], row]))

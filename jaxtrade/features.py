@@ -5,13 +5,14 @@ The table of a market is `update` scanned over its bars; the exported graph call
 """
 
 import functools
+from collections.abc import Sequence
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtrade.indicators import INDICATORS, Bar, Indicator
+from jaxtrade.indicators import INDICATORS, Bar, Indicator, init_all, update_all
 from jaxtrade.market import Market
 from jaxtrade.specs import FeatureSpec, JaxtradeError, MarketSpec
 
@@ -88,26 +89,17 @@ def context_rows(spec: FeatureSpec, market: Market) -> np.ndarray:
 
 def init_carry(spec: FeatureSpec, num_assets: int) -> jax.Array:
     """The state of all indicators before the first bar, f32[K, A]."""
-    parts = [_indicator(name).init(num_assets) for name in spec.names]
-    return jnp.concatenate([jnp.zeros((0, num_assets), jnp.float32), *parts])
+    return init_all([_indicator(name) for name in spec.names], num_assets)
 
 
 def update(spec: FeatureSpec, carry: jax.Array, bar: Bar) -> tuple[jax.Array, jax.Array]:
     """One bar further: the next carry f32[K, A] and the raw feature row f32[A, F]."""
-    num_assets = bar.close.shape[0]
-    carries, values, start = [], [], 0
-    for name in spec.names:
-        indicator = _indicator(name)
-        rows = indicator.init(num_assets).shape[0]
-        part, value = indicator.update(carry[start : start + rows], bar)
-        start += rows
-        if rows:
-            carries.append(part)
-        values.append(value)
+    carry, values = update_all([_indicator(name) for name in spec.names], carry, bar)
     if spec.context:
+        num_assets = bar.close.shape[0]
         context = jnp.broadcast_to(bar.context[:, None], (len(spec.context), num_assets))
         values.append(context)
-    return jnp.concatenate(carries) if carries else carry, jnp.concatenate(values).T
+    return carry, jnp.concatenate(values).T
 
 
 def raw_table(spec: FeatureSpec, market: Market) -> jax.Array:
@@ -139,7 +131,12 @@ def _scan_table(
     return jax.lax.scan(step, carry, (bars, volume, context, clock))[1]
 
 
-def make_bar(prices: jax.Array, volume: jax.Array, context: jax.Array, clock: jax.Array) -> Bar:
+def make_bar(
+    prices: jax.Array | Sequence[jax.Array],
+    volume: jax.Array,
+    context: jax.Array,
+    clock: jax.Array,
+) -> Bar:
     """A `Bar` from relative prices f32[4, A], volume f32[A], context f32[C], clock f32[3]."""
     return Bar(
         open=prices[0],

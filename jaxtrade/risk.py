@@ -7,64 +7,66 @@ belongs to the account.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxtrade.specs import BINDING_FLAGS, LIMIT_FIELDS
 
-_BIT = {name: 1 << bit for bit, name in enumerate(BINDING_FLAGS)}
+_TINY = 1e-30
+"""Keeps a quotient finite where there is nothing to divide."""
+
+_BELOW_ONE = 1.0 - 2.0**-24
+"""No loss is as large as a breaker of 1, which is off: the float32 before 1."""
 
 
 def review(
     requested: jax.Array,
     weights: jax.Array,
     mask: jax.Array,
-    returns: tuple[jax.Array, jax.Array],
+    returns: jax.Array | tuple[jax.Array, jax.Array],
     limits: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     """The permitted target f32[A] and the limits that bound it, i32[] bits of `BINDING_FLAGS`.
 
     requested, weights: f32[A], wanted and present exposure; mask: f32[A], 1 where the asset may
-    be traded now; returns: (drawdown, day_return) f32[], fractions of equity, the drawdown
-    positive; limits: f32[5] in the order of `LIMIT_FIELDS`.
+    be traded now; returns: (drawdown, day_return) f32[2] or two f32[], fractions of equity,
+    the drawdown positive; limits: f32[5] in the order of `LIMIT_FIELDS`.
 
     A request that is not finite means hold. A masked asset keeps its weight, which counts towards
     gross and net: the others get what it leaves. Their order: each asset's cap, gross, net, then
     flat under the drawdown and daily-loss breakers.
     """
-    drawdown, day_return = returns
     limit = {name: limits[i] for i, name in enumerate(LIMIT_FIELDS)}
+    cap = limit["max_exposure"]
 
-    finite = jnp.isfinite(requested)
-    wanted = jnp.where(finite, requested, weights)
-    capped = jnp.clip(wanted, -limit["max_exposure"], limit["max_exposure"])
-    masked = ~(mask > 0)
-    held = jnp.where(masked, weights, 0.0)
-    free = jnp.where(masked, 0.0, capped)
-    gross = _shrink(jnp.abs(free).sum(), limit["max_gross"] - jnp.abs(held).sum())
-    free_net = (free * gross).sum()
-    net = _shrink(jnp.abs(free_net), limit["max_net"] - jnp.sign(free_net) * held.sum())
-    in_drawdown = (limit["max_drawdown"] < 1) & (drawdown >= limit["max_drawdown"])
-    lost_today = (limit["max_daily_loss"] < 1) & (day_return <= -limit["max_daily_loss"])
-    flat = in_drawdown | lost_today
-    bounded = jnp.where(flat, 0.0, capped * gross * net)
-    target = jnp.where(masked, weights, bounded)
+    is_number = jnp.abs(requested) < jnp.inf
+    wanted = jnp.where(is_number, requested, weights)
+    capped = jnp.clip(wanted, -cap, cap)
+    masked = (~(mask > 0)).astype(jnp.float32)
+    held, stuck = masked * weights, masked * capped
+    free = capped - stuck
 
-    binding = (
-        _flag("not_finite", ~finite.all())
-        + _flag("max_exposure", (wanted != capped).any())
-        + _flag("max_gross", gross < 1)
-        + _flag("max_net", net < 1)
-        + _flag("max_drawdown", in_drawdown)
-        + _flag("max_daily_loss", lost_today)
-        + _flag("masked", (masked & (bounded != weights)).any())
-    )
-    return target, binding
+    gross, net = jnp.abs(free).sum(), free.sum()
+    gross_room, net_room = limit["max_gross"], limit["max_net"]
+    if requested.shape[0] > 1:  # what masked assets hold is not there for the others
+        gross_room = jnp.clip(gross_room - jnp.abs(held).sum(), 0.0)
+        net_room = jnp.clip(net_room - jnp.sign(net) * held.sum(), 0.0)
+    gross_share = jnp.clip(gross_room / jnp.clip(gross, _TINY), max=1.0)
+    net_share = net_room / jnp.clip(jnp.abs(net), _TINY)
 
+    losses = jnp.clip(jnp.asarray(returns) * np.asarray([1, -1], np.float32), max=_BELOW_ONE)
+    calm = losses < limits[3:]
+    is_open = calm.astype(jnp.float32).min()
+    target = free * (jnp.minimum(gross_share, net_share) * is_open) + held
 
-def _shrink(amount: jax.Array, room: jax.Array) -> jax.Array:
-    """The factor that brings `amount` within `room`: 1 where it already is, 0 without room."""
-    exceeds = (amount > room) & (amount > 0)
-    return jnp.where(exceeds, jnp.maximum(room, 0.0) / jnp.where(exceeds, amount, 1.0), 1.0)
-
-
-def _flag(name: str, binds: jax.Array) -> jax.Array:
-    return binds.astype(jnp.int32) * jnp.int32(_BIT[name])
+    kept = {
+        "not_finite": is_number.all(),
+        "max_exposure": (wanted == capped).all(),
+        "max_gross": gross <= gross_room,
+        "max_net": net_share >= gross_share,
+        "max_drawdown": calm[0],
+        "max_daily_loss": calm[1],
+        "masked": (stuck * is_open == held).all(),
+    }
+    binds = ~jnp.stack([kept[name] for name in BINDING_FLAGS])
+    bits = np.asarray([1 << bit for bit in range(len(kept))], np.int32)
+    return target, (binds.astype(jnp.int32) * bits).sum()

@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -118,3 +119,127 @@ def binding_names(flags: int) -> tuple[str, ...]:
 def as_json(value: Any) -> str:
     """A dataclass as one line of JSON with sorted keys."""
     return json.dumps(dataclasses.asdict(value), sort_keys=True)
+
+
+BUNDLE_FORMAT = 1
+"""Version of what a policy bundle holds; a reader refuses any other."""
+
+
+def account_fields(num_assets: int) -> tuple[str, ...]:
+    """Names of the 3A + 3 numbers of `ledger.account_vector`; one name for all assets."""
+    each = [name for name in ("exposure", "open_return", "bars_held") for _ in range(num_assets)]
+    return (*each, "drawdown", "day_return", "last_return")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BundleMetadata:
+    """What a policy bundle says of itself, kept as JSON inside its ONNX file.
+
+    `features` and `levels` are the policy's. A decision counts after `warmup_bars` bars. `limits`
+    and `no_trade_band` are defaults. `spans`: first and last stamp of each, by name;
+    `fingerprint`: of the data; `commit`: of the source; `metrics`: figures of the training, None
+    where one was not finite.
+
+    The export fills in the rest: `columns`, the F feature columns; `groups`, the indicator or
+    context column that each belongs to; `carry_init`, the indicators' carry [K][A] before the
+    first bar (the window starts as zeros).
+    """
+
+    agent: str
+    features: FeatureSpec
+    levels: tuple[float, ...]
+    symbols: tuple[str, ...]
+    bar_seconds: int
+    warmup_bars: int
+    limits: RiskLimits
+    no_trade_band: float
+    spans: dict[str, tuple[str, str]]
+    fingerprint: str
+    commit: str
+    metrics: dict[str, float | None]
+    columns: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    carry_init: tuple[tuple[float, ...], ...] = ()
+
+    @property
+    def account_fields(self) -> tuple[str, ...]:
+        """Names of the numbers of the account vector."""
+        return account_fields(len(self.symbols))
+
+    def to_json(self) -> str:
+        """One line of strict JSON: a number that is not finite is null."""
+        tree = {
+            "format": BUNDLE_FORMAT,
+            "schema_hash": self.features.schema_hash,
+            "account_fields": self.account_fields,
+            **dataclasses.asdict(self),
+        }
+        return json.dumps(_finite(tree), sort_keys=True, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "BundleMetadata":
+        """The metadata of a bundle.
+
+        Raises:
+            JaxtradeError: not such JSON, another format, or features that mean something else by
+                now than when the bundle was written.
+        """
+        try:
+            tree = json.loads(text)
+            written, schema_hash = tree.pop("format"), tree.pop("schema_hash")
+            if written != BUNDLE_FORMAT:
+                raise JaxtradeError(
+                    f"the bundle has format {written!r}, this version reads {BUNDLE_FORMAT}: "
+                    "export the policy again"
+                )
+            known = _metadata(tree)
+        except JaxtradeError:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise JaxtradeError(f"the bundle's metadata cannot be read: {error!r}") from error
+        if known.features.schema_hash != schema_hash:
+            raise JaxtradeError(
+                f"the bundle's features have schema {schema_hash!r}, here they have "
+                f"{known.features.schema_hash!r}: export the policy again"
+            )
+        return known
+
+
+def _metadata(tree: dict[str, Any]) -> BundleMetadata:
+    """The metadata from its JSON tree; any error of Python's where it has another shape."""
+    fields = {field.name: tree[field.name] for field in dataclasses.fields(BundleMetadata)}
+    spec, limits = fields["features"], fields["limits"]
+    unlimited = float("inf")
+    return BundleMetadata(
+        **{
+            **fields,
+            "features": FeatureSpec(
+                names=tuple(spec["names"]),
+                context=tuple(spec["context"]),
+                window=int(spec["window"]),
+                clip=unlimited if spec["clip"] is None else float(spec["clip"]),
+            ),
+            "limits": RiskLimits(
+                **{k: unlimited if v is None else float(v) for k, v in limits.items()}
+            ),
+            "levels": tuple(float(level) for level in fields["levels"]),
+            "symbols": tuple(fields["symbols"]),
+            "warmup_bars": int(fields["warmup_bars"]),
+            "bar_seconds": int(fields["bar_seconds"]),
+            "spans": {name: (str(a), str(b)) for name, (a, b) in fields["spans"].items()},
+            "columns": tuple(fields["columns"]),
+            "groups": tuple(fields["groups"]),
+            "carry_init": tuple(tuple(float(x) for x in row) for row in fields["carry_init"]),
+        }
+    )
+
+
+def _finite(value: Any) -> Any:
+    """A tree of plain values for JSON, with None for what is not finite."""
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value

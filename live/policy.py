@@ -1,0 +1,162 @@
+"""An exported policy, bar by bar, without JAX.
+
+The bundle's graph maps a bar and the carry (the indicators' recursions, the window of feature
+rows) to a decision and the next carry. The carry stays in two sets of buffers that onnxruntime
+reads and writes in turn, so that a decision copies the numbers of one bar and no more. What is
+refused, be it an input or a result, leaves the carry as it was.
+"""
+
+import base64
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnxruntime as ort
+
+from jaxtrade.live.buffers import F32, Buffers
+from jaxtrade.specs import BundleMetadata, JaxtradeError
+from jaxtrade.storage import read_bytes
+
+METADATA_KEY = "jaxtrade"
+EXPLAIN_KEY = "jaxtrade_explain"
+"""Where an ONNX file keeps the metadata, as JSON, and the explaining graph, as Base64."""
+
+
+class Decision(NamedTuple):
+    """What `decision.Decision` holds, as arrays of one's own and plain numbers."""
+
+    requested: F32
+    target: F32
+    binding: int
+    action: int
+    probabilities: F32
+    value: float
+    confidence: float
+
+
+class Carry(NamedTuple):
+    """All that a policy remembers: bars seen, indicators f32[K, A], window f32[W, A * F]."""
+
+    bars_seen: int
+    indicators: F32
+    window: F32
+
+
+class OnnxPolicy:
+    """A bundle that decides.
+
+    Inputs are f32 arrays, see `decision.Inputs`: bar [A, 5], context [C], clock [3], mask [A],
+    account [3A + 3], limits [5]. An object belongs to one thread.
+
+    Usage:
+        policy = OnnxPolicy("policy.onnx")
+        decision = policy.decide(bar, context, clock, mask, account, limits)
+        if policy.is_warm:
+            trade(decision.target)
+    """
+
+    def __init__(self, bundle: Path | str | bytes, *, threads: int = 1) -> None:
+        """Load a bundle from a file or from its bytes.
+
+        Raises:
+            JaxtradeError: no ONNX file, no bundle, or one of another format or feature schema.
+        """
+        name = "the bundle" if isinstance(bundle, bytes) else str(bundle)
+        content = bundle if isinstance(bundle, bytes) else read_bytes(bundle)
+        self._session = _session(content, threads, name)
+        texts = self._session.get_modelmeta().custom_metadata_map
+        if METADATA_KEY not in texts or EXPLAIN_KEY not in texts:
+            raise JaxtradeError(f"{name}: is an ONNX file, but not the bundle of a policy")
+        try:
+            self.metadata = BundleMetadata.from_json(texts[METADATA_KEY])
+            explaining = base64.b64decode(texts[EXPLAIN_KEY], validate=True)
+        except ValueError as error:
+            raise JaxtradeError(f"{name}: {error}") from error
+        self._explainer = _session(explaining, threads, name)
+        self._buffers = Buffers(self.metadata)
+        try:
+            self._bindings = [self._buffers.bind(self._session, turn) for turn in (0, 1)]
+            self._explainers = [self._buffers.bind(self._explainer, turn) for turn in (0, 1)]
+        except ValueError as error:
+            raise JaxtradeError(f"{name}: its graph does not fit its metadata: {error}") from error
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: back to before the first bar."""
+        indicators, window = self._buffers.carry(0)
+        start = np.asarray(self.metadata.carry_init, np.float32).reshape(indicators.shape)
+        self.restore(Carry(0, start, np.zeros_like(window)))
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether it has seen enough bars for a decision to count."""
+        return self.bars_seen >= self.metadata.warmup_bars
+
+    def carry(self) -> Carry:
+        """A copy of all that it remembers."""
+        indicators, window = self._buffers.carry(self._turn)
+        return Carry(self.bars_seen, indicators.copy(), window.copy())
+
+    def restore(self, carry: Carry) -> None:
+        """Go on from a carry of the same bundle.
+
+        Raises:
+            JaxtradeError: its arrays have other shapes, or numbers that are not finite.
+        """
+        own = self._buffers.carry(0)
+        for name, mine, given in zip(("indicators", "window"), own, carry[1:], strict=True):
+            if np.shape(given) != mine.shape or not np.isfinite(given).all():
+                raise JaxtradeError(f"carry: give {name} as finite numbers of shape {mine.shape}")
+        for mine, given in zip(own, carry[1:], strict=True):
+            mine[...] = given
+        self.bars_seen = int(carry.bars_seen)
+        self._turn = 0
+        self._has_decided = False
+
+    def decide(
+        self, bar: F32, context: F32, clock: F32, mask: F32, account: F32, limits: F32
+    ) -> Decision:
+        """See one finished bar and decide at its close.
+
+        Raises:
+            JaxtradeError: an input of another shape, or not finite (a limit may be infinite), or
+                a bar that leaves the carry or the target not finite. The carry is then as it was.
+        """
+        turn = self._turn
+        self._buffers.fill(bar, context, clock, mask, account, limits)
+        self._session.run_with_iobinding(self._bindings[turn])
+        decision = Decision(*self._buffers.read(1 - turn))
+        self._turn = 1 - turn
+        self._has_decided = True
+        self.bars_seen += 1
+        return decision
+
+    def explain(self) -> dict[str, float]:
+        """What each feature and each number of the account added to the last choice.
+
+        Gradient times input of the largest logit's lead over the mean one, see `decision.explain`,
+        summed up by `BundleMetadata.groups` and `account_fields`.
+
+        Raises:
+            JaxtradeError: there has been no decision since the start, a reset or a restore.
+        """
+        if not self._has_decided:
+            raise JaxtradeError("nothing to explain: there is no decision yet")
+        self._explainer.run_with_iobinding(self._explainers[self._turn])
+        return self._buffers.contributions()
+
+
+def _session(content: bytes, threads: int, name: str) -> ort.InferenceSession:
+    """A session that leaves the processor alone between calls."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.enable_mem_reuse = False  # each value then has a place of its own: a tenth faster
+    options.log_severity_level = 4
+    try:
+        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors have no other base
+        reason = " ".join(str(error).split())[:200]
+        raise JaxtradeError(f"{name}: is not an ONNX file that runs: {reason}") from error
