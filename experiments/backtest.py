@@ -16,6 +16,8 @@ from jaxtrade.envs import EnvParams, Trading
 from jaxtrade.experiments.results import Backtest
 from jaxtrade.market import Market
 
+BASELINES = ("buy and hold", "flat", "random")
+
 Choose = Callable[[Any, Any], tuple[jax.Array, jax.Array]]
 """From an observation and this step's extra input to an action i32[] and an exposure f32[]."""
 
@@ -54,13 +56,9 @@ def baselines(
     """Buy and hold, flat, and a level drawn at random at each bar, under the same costs."""
     num_steps = int(env_params.last - env_params.first)
     random = np.random.default_rng(seed).choice(np.asarray(env.levels), num_steps)
-    exposures = {
-        "buy and hold": np.ones(num_steps),
-        "flat": np.zeros(num_steps),
-        "random": random,
-    }
+    exposures = (np.ones(num_steps), np.zeros(num_steps), random)
     results = []
-    for name, values in exposures.items():
+    for name, values in zip(BASELINES, exposures, strict=True):
         steps = walk_exposures(env, env_params, jnp.asarray(values, jnp.float32))
         results.append(record(steps, market, env_params, name=name, span=span))
     return results

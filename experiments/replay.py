@@ -1,0 +1,72 @@
+"""An exported policy replayed bar by bar, as live trading runs it, beside the ledger."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxtrade import features, ledger
+from jaxtrade.envs import EnvParams
+from jaxtrade.experiments.backtest import record
+from jaxtrade.experiments.results import Backtest
+from jaxtrade.live.policy import OnnxPolicy
+from jaxtrade.market import Market
+from jaxtrade.sizing import delta_order
+
+
+def replay(path: str | Path, market: Market, env_params: EnvParams, *, span: str) -> Backtest:
+    """Run a bundle over a market: it sees every bar from the first, and trades first .. last.
+
+    Raises:
+        JaxtradeError: not a bundle, or the market lacks a column it needs.
+    """
+    policy = OnnxPolicy(path)
+    spec = policy.metadata.features
+    first, last = int(env_params.first), int(env_params.last)
+    bars = np.concatenate([market.bars, market.volume[:, :, None]], axis=-1)
+    context = features.context_rows(spec, market)
+    limits = np.asarray(env_params.limits)
+    band = np.float32(env_params.no_trade_band)
+    mask = np.ones(market.num_assets, np.float32)
+    account = ledger.open_account(market.num_assets)
+    vector = np.asarray(ledger.account_vector(account))
+    is_ruined = np.bool_(False)
+    steps = []
+    for t in range(last):
+        decision = policy.decide(bars[t], context[t], market.clock[t], mask, vector, limits)
+        if t < first:
+            continue
+        weights = vector[: market.num_assets]
+        target = np.where(is_ruined, np.float32(0), decision.target)
+        order = delta_order(target, weights, band, xp=np)
+        account, facts = _trade(account, order, env_params, jnp.int32(t + 1))
+        vector, move, is_ruined = jax.device_get(facts)
+        steps.append((move, np.int32(decision.action), is_ruined))
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *steps)
+    return record(stacked, market, env_params, name="agent, ONNX", span=span)
+
+
+def compare(replayed: Backtest, backtest: Backtest) -> str:
+    """One line: a replay beside the backtest of the same policy in JAX."""
+    differing = np.flatnonzero(replayed.action != backtest.action)
+    upto = int(differing[0]) + 1 if len(differing) else len(backtest.equity)
+    gap = np.abs(replayed.equity[:upto] / backtest.equity[:upto] - 1.0).max()
+    first = f", the first at {backtest.timestamps[differing[0]]}" if len(differing) else ""
+    return (
+        f"ONNX replay: {len(backtest.action):,} decisions, {len(differing)} other than in JAX"
+        f"{first}; equity within {gap:.1e}{' up to there' if first else ''}"
+    )
+
+
+@jax.jit
+def _trade(
+    account: ledger.Account, order: jax.Array, env_params: EnvParams, index: jax.Array
+) -> tuple[ledger.Account, tuple[jax.Array, ledger.Move, jax.Array]]:
+    """The ledger over one bar: the account after it; its vector, the move, whether it is ruined."""
+    years, is_new_day = env_params.calendar[index]
+    account = ledger.start_day(account, is_new_day > 0)
+    account, move = ledger.next_open(
+        account, order, env_params.bars[index], years, env_params.costs
+    )
+    return account, (ledger.account_vector(account), move, account.is_ruined)

@@ -1,0 +1,162 @@
+"""A run from its start to its files: interrupted, resumed, refused, and what it learns."""
+
+import dataclasses
+import io
+import json
+import os
+import pathlib
+import signal
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from jaxtrade.experiments import train as job
+from jaxtrade.experiments.checkpoint import Checkpoints
+from jaxtrade.experiments.config import compose
+from jaxtrade.experiments.rundir import RunDirectory
+from jaxtrade.specs import JaxtradeError
+from tests.small import SMALL
+
+
+def console() -> Console:
+    return Console(file=io.StringIO(), width=200)
+
+
+def small(folder: pathlib.Path, *overrides: str):
+    return compose([*SMALL, f"output_dir={folder}", *overrides])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    screen = console()
+    run, results = job.train(small(tmp_path_factory.mktemp("runs")), screen)
+    return run, results, screen.file.getvalue()
+
+
+def rows_but_speed(run: RunDirectory) -> list[dict]:
+    return [
+        {name: value for name, value in row.items() if name != "steps_per_second"}
+        for row in run.read_metrics()
+    ]
+
+
+def test_a_run_holds_what_it_promises(finished) -> None:
+    run, results, screen = finished
+    assert run.read_config() == small(run.folder.parent.parent)
+    rows = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    assert rows[-1]["step"] == 6144
+    assert len(rows) == 24
+    assert {"validation_sharpe", "entropy", "episode_return"} <= set(rows[0])
+    assert "<html" in run.report.read_text()[:200].lower()
+    trades = pd.read_parquet(run.trades)
+    assert set(trades["policy"]) <= {"agent", "buy and hold", "random"}
+    assert "buy and hold" in set(trades["policy"])
+    assert [result.name for result in results] == ["agent", "buy and hold", "flat", "random"]
+    assert str(run.folder) in screen
+    assert "validation Sharpe" in screen
+    assert run.policy.stat().st_size > 1000
+
+
+def test_the_best_policy_is_the_one_with_the_best_validation_sharpe(finished) -> None:
+    run, _, _ = finished
+    rows = run.read_metrics()
+    best = max(rows, key=lambda row: row["validation_sharpe"])
+    _, _, progress = job.restore(run, job.build_setup(run.read_config()))
+    assert progress.best_sharpe == best["validation_sharpe"]
+    assert progress.best_iteration == best["iteration"]
+
+
+def test_the_same_seed_gives_the_same_run(finished, tmp_path) -> None:
+    run, results, _ = finished
+    again, repeated = job.train(small(tmp_path), console())
+    assert rows_but_speed(again) == rows_but_speed(run)
+    np.testing.assert_array_equal(repeated[0].equity, results[0].equity)
+    other, _ = job.train(small(tmp_path, "seed=1"), console())
+    assert rows_but_speed(other) != rows_but_speed(run)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_and_resumed_it_ends_as_if_uninterrupted(
+    finished, tmp_path, monkeypatch, number
+) -> None:
+    run, results, _ = finished
+    update = job.Display.update
+
+    def interrupting(display, row) -> None:
+        update(display, row)
+        if row["iteration"] == 7:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(job.Display, "update", interrupting)
+    with pytest.raises(job.Stopped) as stopped:
+        job.train(small(tmp_path), console())
+    cut = stopped.value.run
+    assert cut.read_metrics()[-1]["iteration"] == 7
+    assert not cut.policy.exists()
+    monkeypatch.setattr(job.Display, "update", update)
+    cut.append_metrics({"iteration": 8, "left": "by a crash before its checkpoint"})
+    resumed, continued = job.resume(cut.folder, console())
+    assert rows_but_speed(resumed) == rows_but_speed(run)
+    np.testing.assert_array_equal(continued[0].equity, results[0].equity)
+    assert pd.read_parquet(resumed.trades).equals(pd.read_parquet(run.trades))
+
+
+def test_a_finished_run_resumed_writes_its_results_again(finished) -> None:
+    run, results, _ = finished
+    before = run.read_metrics()
+    run.report.unlink()
+    _, again = job.resume(run.folder, console())
+    assert run.report.exists()
+    assert run.read_metrics() == before
+    np.testing.assert_array_equal(again[0].equity, results[0].equity)
+
+
+def test_resuming_on_other_bars_is_refused(finished) -> None:
+    run, _, _ = finished
+    config = run.read_config()
+    changed = dataclasses.replace(config, data=dataclasses.replace(config.data, seed=5))
+    with pytest.raises(JaxtradeError, match=r"trained on other bars"):
+        job.restore(run, job.build_setup(changed))
+
+
+def test_no_run_no_checkpoint(tmp_path) -> None:
+    with pytest.raises(JaxtradeError, match=r"not a run directory"):
+        job.resume(tmp_path / "nothing", console())
+    run = RunDirectory.create(small(tmp_path), "empty")
+    with pytest.raises(JaxtradeError, match=r"no checkpoint"):
+        job.restore(run, job.build_setup(run.read_config()))
+
+
+def test_a_damaged_checkpoint_is_one_line(finished, tmp_path) -> None:
+    run, _, _ = finished
+    setup = job.build_setup(run.read_config())
+    copy = RunDirectory(tmp_path)
+    with Checkpoints(copy.checkpoints) as checkpoints:
+        state, best, progress = job.restore(run, setup)
+        checkpoints.save(3, state, best, progress)
+    for path in (copy.checkpoints / "3" / "state").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"damaged")
+    with pytest.raises(JaxtradeError, match=r"cannot read a checkpoint") as error:
+        job.restore(copy, setup)
+    assert "\n" not in str(error.value)
+
+
+def test_training_that_diverges_says_so_and_keeps_the_last_checkpoint(tmp_path) -> None:
+    with pytest.raises(JaxtradeError, match=r"diverged before step .* lower agent.learning_rate"):
+        job.train(
+            small(tmp_path, "agent.learning_rate=1e30", "agent.max_grad_norm=1e30"), console()
+        )
+
+
+def test_too_few_rows_are_named_before_anything_is_written(tmp_path) -> None:
+    with pytest.raises(JaxtradeError, match=r"has 200 rows, fewer than"):
+        job.train(small(tmp_path, "data.num_bars=200", "env.episode_steps=256"), console())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path) -> None:
+    with pytest.raises(JaxtradeError, match=r"device is 'tpu': this machine has cpu"):
+        job.train(small(tmp_path, "device=tpu"), console())
