@@ -83,7 +83,8 @@ class Trading(Environment[State, EnvParams]):
     Reward: f32[], the log return of equity after costs and interest.
     Termination: ruin, less than 0.1 % of equity left after a step; the reward is log(0.001).
     Truncation: after `max_steps_in_episode` steps, or at the last row.
-    Start: a row drawn uniformly such that the episode fits, flat, with equity 1.
+    Start: a row drawn uniformly such that the episode fits (the first if none does), flat, with
+        equity 1.
     Info: `target` f32[A] and `binding` i32[] of the review, `move` (`ledger.Move`), and what
         `Environment.step` adds.
     Version: 0; rises when any of this changes.
