@@ -9,8 +9,7 @@ bias, and rows are gathered, in half the time of a slice. All of it together tak
 import math
 
 import numpy as np
-import onnx
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto, NodeProto, TensorProto
 
 from jaxtrade.live.graph import Graph, Rewrite, Rule, attributes, long_axes, renamed
 
@@ -24,6 +23,8 @@ OF_ONE = {"ReduceL1": "Abs", "ReduceL2": "Abs"} | dict.fromkeys(
     ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin"), "Identity"
 )
 """What these do to one element."""
+
+BOOL = TensorProto.BOOL
 
 FEW_ROWS = 64
 """Up to here a Gather, which copies row by row, is the faster."""
@@ -125,12 +126,19 @@ def reduced(graph: Graph, node: NodeProto) -> Rewrite:
 
 
 def uncast(graph: Graph, node: NodeProto) -> Rewrite:
-    """A truth value made a number and then one again is the truth value."""
+    """Truth values as numbers, 0 and 1, need not become truth values again on their way."""
     before = graph.maker(node.input[0], "Cast") if node.op_type == "Cast" else None
     if before is None:
         return None
-    types = {graph.types.get(before.input[0]), graph.types[node.output[0]]}
-    return before.input[0] if types == {onnx.TensorProto.BOOL} else None
+    source = before.input[0]
+    if BOOL == graph.types.get(source) == graph.types[node.output[0]]:
+        return source
+    over = graph.maker(source, "ReduceMin", "ReduceMax")
+    first = graph.maker(over.input[0], "Cast") if over is not None else None
+    is_truth = first is not None and graph.types.get(first.input[0]) == BOOL
+    if is_truth and graph.types[before.output[0]] == BOOL:
+        return [renamed(node, {node.input[0]: source})]
+    return None
 
 
 def biased(graph: Graph, node: NodeProto) -> Rewrite:
