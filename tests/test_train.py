@@ -160,3 +160,20 @@ def test_too_few_rows_are_named_before_anything_is_written(tmp_path) -> None:
 def test_a_device_that_is_not_there_is_named(tmp_path) -> None:
     with pytest.raises(JaxtradeError, match=r"device is 'tpu': this machine has cpu"):
         job.train(small(tmp_path, "device=tpu"), console())
+
+
+@pytest.mark.soak
+def test_it_trains_on_every_file_of_bars(data_folder, tmp_path) -> None:
+    """Default settings but for the number of steps."""
+    paths = [path for path in sorted(data_folder.glob("*.csv.gz")) if is_bars(path)]
+    assert len(paths) >= 61
+    for path in paths:
+        overrides = ["data=csv", f"data.path={path}", f"output_dir={tmp_path}", "total_steps=40960"]
+        run, results = job.train(compose(overrides), console())
+        figures = {each.name: round(each.metrics()["sharpe"], 2) for each in results}
+        print(path.name, figures, flush=True)
+        assert run.report.exists() and run.policy.exists() and run.trades.exists()
+
+
+def is_bars(path: pathlib.Path) -> bool:
+    return not any(kind in path.name for kind in ("_tick", "_quote", "_trade", "_depth", "_lob"))
