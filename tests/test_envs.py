@@ -207,6 +207,25 @@ def test_the_state_is_small_and_holds_no_data(market):
     assert sum(leaf.nbytes for leaf in jax.tree.leaves(state)) <= 64
 
 
+def test_a_batched_step_is_one_pass_of_simple_loops(market):
+    # XLA on CPUs writes each leaf of the state in a loop of its own, and computes there again what
+    # is cheap: if everything hangs on a condition computed late, thousands of operations. A small
+    # reduction becomes a loop or a library call for each environment.
+    env, params = jaxtrade.make("Trading-v0", market=market)
+    _, state = jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(KEY, 256), params)
+
+    def step(state, action, params):
+        _, state, reward, *_ = env.step(KEY, state, action, params)
+        return state, reward
+
+    batched = jax.vmap(step, in_axes=(0, 0, None))
+    program = jax.jit(batched).lower(state, jnp.zeros(256, jnp.int32), params).compile().as_text()
+    arithmetic = "add|and|compare|divide|multiply|or|select|subtract"
+    assert 100 < len(re.findall(rf" (?:{arithmetic})\(", program)) < 600
+    for slow in (r" while\(", r" custom-call\(", r" sort\(", "ynn_fusion", r" f32\S* reduce\("):
+        assert not re.search(slow, program), slow
+
+
 def test_a_step_draws_nothing_at_random(market):
     env, params = jaxtrade.make("Trading-v0", market=market)
     _, state = env.reset(KEY, params)
