@@ -215,7 +215,7 @@ class Trading(Environment[State, EnvParams]):
         )
 
     @property
-    def default_params(self) -> EnvParams:  # type: ignore[override]
+    def default_params(self) -> EnvParams:
         """The parameters on a small synthetic market."""
         return _default_params(self)
 

@@ -107,7 +107,7 @@ def prepare(
     lowered = roll.lower(env, env_params, states, actions, layer, sees)
     run = lowered.compile()
     compile_seconds = time.perf_counter() - started
-    program = run.as_text()
+    program = run.as_text() or ""
     numbers = max(leaf.size for leaf in jax.tree.leaves(obs)) // shape[0]
     if sees and not materialises(program, numbers):
         raise SystemExit(f"{env.name}: the compiler left the observations out")
