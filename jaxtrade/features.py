@@ -199,7 +199,7 @@ def account_features(vector: jax.Array) -> jax.Array:
     Clipping makes a short training episode and a long live run look the same.
     """
     scale, low, high = _account_scale((vector.shape[0] - len(_ACCOUNT_SCALARS)) // 3)
-    return jnp.minimum(jnp.maximum(vector * scale, low), high)
+    return jnp.minimum(jnp.maximum(vector, low / scale), high / scale) * scale
 
 
 _ACCOUNT_PER_ASSET = ((1.0, -3.0, 3.0), (10.0, -2.0, 2.0), (0.01, 0.0, 1.0))

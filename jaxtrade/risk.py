@@ -56,7 +56,7 @@ def review(
     losses = jnp.clip(jnp.asarray(returns) * np.asarray([1, -1], np.float32), max=_BELOW_ONE)
     calm = losses < limits[3:]
     is_open = calm.all().astype(jnp.float32)
-    target = free * (jnp.minimum(gross_share, net_share) * is_open) + held
+    target = free * jnp.minimum(jnp.minimum(gross_share, net_share), is_open) + held
 
     kept = {
         "not_finite": is_number.all(),

@@ -75,8 +75,9 @@ class OnnxPolicy:
         self._explainer = _session(explaining, threads, name)
         self._buffers = Buffers(self.metadata)
         try:
-            self._bindings = [self._buffers.bind(self._session, turn) for turn in (0, 1)]
-            self._explainers = [self._buffers.bind(self._explainer, turn) for turn in (0, 1)]
+            bind, turns = self._buffers.bind, (0, 1)
+            self._decides = [bind(self._session, told=turn, carry=turn) for turn in turns]
+            self._explains = [bind(self._explainer, told=1 - turn, carry=turn) for turn in turns]
         except ValueError as error:
             raise JaxtradeError(f"{name}: its graph does not fit its metadata: {error}") from error
         self.reset()
@@ -123,8 +124,8 @@ class OnnxPolicy:
                 a bar that leaves the carry or the target not finite. The carry is then as it was.
         """
         turn = self._turn
-        self._buffers.fill(bar, context, clock, mask, account, limits)
-        self._session.run_with_iobinding(self._bindings[turn])
+        self._buffers.tell(turn, (bar, context, clock, mask, account, limits))
+        self._session.run_with_iobinding(self._decides[turn])
         decision = Decision(*self._buffers.read(1 - turn))
         self._turn = 1 - turn
         self._has_decided = True
@@ -142,7 +143,7 @@ class OnnxPolicy:
         """
         if not self._has_decided:
             raise JaxtradeError("nothing to explain: there is no decision yet")
-        self._explainer.run_with_iobinding(self._explainers[self._turn])
+        self._explainer.run_with_iobinding(self._explains[self._turn])
         return self._buffers.contributions()
 
 

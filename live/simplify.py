@@ -149,12 +149,45 @@ def biased(graph: Graph, node: NodeProto) -> Rewrite:
         product, shape = graph.maker(name, "Gemm", "MatMul"), graph.shapes[name]
         if product is None or not graph.is_read_once(name) or len(shape) != 2:
             continue
+        known = attributes(product)
         has_bias = len(product.input) > 2
         bias = graph.constants.get(product.input[2]) if has_bias else np.zeros(1)
         if bias is None or bias.any() or np.broadcast_shapes(shape, graph.shapes[other]) != shape:
             continue
-        kept = {key: v for key, v in attributes(product).items() if key.startswith("trans")}
+        if known.get("alpha", 1) != 1:
+            continue
+        kept = {key: value for key, value in known.items() if key.startswith("trans")}
         return [graph.make("Gemm", [*product.input[:2], other], node.output[0], **kept)]
+    return None
+
+
+def scaled(graph: Graph, node: NodeProto) -> Rewrite:
+    """A factor for each column of what a matrix multiplies is in the matrix."""
+    if node.op_type != "Gemm" or attributes(node).keys() & {"transA", "transB"}:
+        return None
+    before, matrix = graph.maker(node.input[0], "Mul"), graph.constants.get(node.input[1])
+    if before is None or matrix is None or not graph.is_read_once(node.input[0]):
+        return None
+    for name, factor in (tuple(before.input), tuple(before.input)[::-1]):
+        rows = graph.constants.get(factor)
+        if rows is None or math.prod(rows.shape[:-1]) != 1:
+            continue
+        if graph.shapes[name] == graph.shapes[node.input[0]]:
+            by_row = np.broadcast_to(rows.ravel(), len(matrix))[:, None]
+            inputs = [name, graph.constant(by_row * matrix), *node.input[2:]]
+            return [graph.make("Gemm", inputs, node.output[0], **attributes(node))]
+    return None
+
+
+def extreme(graph: Graph, node: NodeProto) -> Rewrite:
+    """The least of the least, or the greatest of the greatest, is one of them all."""
+    if node.op_type not in ("Max", "Min"):
+        return None
+    for number, name in enumerate(node.input):
+        before = graph.maker(name, node.op_type)
+        if before is not None and graph.is_read_once(name):
+            parts = [*node.input[:number], *before.input, *node.input[number + 1 :]]
+            return [graph.make(node.op_type, parts, node.output[0])]
     return None
 
 
@@ -250,4 +283,15 @@ def merge_equal(graph: Graph) -> None:
     graph.apply(merged)
 
 
-RULES: tuple[Rule, ...] = (reshaped, widened, reduced, uncast, sunk, biased, joined, sliced)
+RULES: tuple[Rule, ...] = (
+    reshaped,
+    widened,
+    reduced,
+    uncast,
+    sunk,
+    biased,
+    scaled,
+    extreme,
+    joined,
+    sliced,
+)
