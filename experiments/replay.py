@@ -13,6 +13,7 @@ from jaxtrade.experiments.results import Backtest
 from jaxtrade.live.policy import OnnxPolicy
 from jaxtrade.market import Market
 from jaxtrade.sizing import delta_order
+from jaxtrade.specs import HARD_LIMITS
 
 
 def replay(path: str | Path, market: Market, env_params: EnvParams, *, span: str) -> Backtest:
@@ -26,7 +27,7 @@ def replay(path: str | Path, market: Market, env_params: EnvParams, *, span: str
     first, last = int(env_params.first), int(env_params.last)
     bars = np.concatenate([market.bars, market.volume[:, :, None]], axis=-1)
     context = features.context_rows(spec, market)
-    limits = np.asarray(env_params.limits)
+    limits = np.asarray(env_params.limits)[: len(HARD_LIMITS)]
     band = np.float32(env_params.no_trade_band)
     mask = np.ones(market.num_assets, np.float32)
     account = ledger.open_account(market.num_assets)

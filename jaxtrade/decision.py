@@ -37,7 +37,7 @@ class Inputs:
     bar: f32[A, 5], open, high, low, close over the previous close minus one, and volume (0: none
     known); context: f32[C], the columns of `FeatureSpec.context`; clock: f32[3], see
     `specs.CLOCK_FIELDS`; mask: f32[A], 1 where the asset may be traded; account: f32[3A + 3], see
-    `ledger.account_vector`; limits: f32[5], see `specs.LIMIT_FIELDS`.
+    `ledger.account_vector`; limits: f32[5], see `specs.HARD_LIMITS`.
     """
 
     bar: jax.Array

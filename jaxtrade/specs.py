@@ -15,8 +15,18 @@ CLOCK_FIELDS = ("day_fraction", "week_fraction", "elapsed_years")
 """What one row of a market's clock holds: time of day and of week in [0, 1), years since the bar
 before."""
 
-LIMIT_FIELDS = ("max_exposure", "max_gross", "max_net", "max_drawdown", "max_daily_loss")
-"""The order of the risk limits in the vector that the decision function takes."""
+HARD_LIMITS = ("max_exposure", "max_gross", "max_net", "max_drawdown", "max_daily_loss")
+"""The order of the limits that the exported decision takes: those that need no memory."""
+
+LIMIT_FIELDS = (
+    *HARD_LIMITS,
+    "target_volatility",
+    "risk_per_trade",
+    "drawdown_resume",
+    "drawdown_scale",
+    "cooldown_bars",
+)
+"""The order of all risk limits in a vector."""
 
 BINDING_FLAGS = (
     "not_finite",
@@ -26,6 +36,8 @@ BINDING_FLAGS = (
     "max_drawdown",
     "max_daily_loss",
     "masked",
+    "cooldown",
+    "size",
 )
 """Names of the bits in a decision's `binding` number, lowest bit first."""
 
@@ -82,11 +94,18 @@ class FeatureSpec:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RiskLimits:
-    """Hard limits of the risk review, as fractions of equity; 1 in the last two means off.
+    """Limits of the risk review, as fractions of equity.
 
     `max_exposure` bounds each asset, `max_gross` the sum of absolute and `max_net` the absolute
     sum of exposures. At a drawdown of `max_drawdown`, or a loss of `max_daily_loss` since the
-    day's start, the target is flat.
+    day's start, the target is flat; 1 means off.
+
+    Off by default, and known only where an account has a memory or a volatility estimate:
+    `target_volatility` (yearly) scales a request by it over the market's, `risk_per_trade` (what
+    a hit stop costs) by it over the stop's distance; 0 means off. The drawdown breaker stays out
+    until the drawdown is back to `drawdown_resume` (1: to below `max_drawdown`) and leaves
+    `drawdown_scale` of the target. For `cooldown_bars` decisions after a stop its asset may only
+    be reduced.
     """
 
     max_exposure: float = 1.0
@@ -94,9 +113,14 @@ class RiskLimits:
     max_net: float = 1.0
     max_drawdown: float = 1.0
     max_daily_loss: float = 1.0
+    target_volatility: float = 0.0
+    risk_per_trade: float = 0.0
+    drawdown_resume: float = 1.0
+    drawdown_scale: float = 0.0
+    cooldown_bars: int = 0
 
     def __post_init__(self) -> None:
-        for name in LIMIT_FIELDS:
+        for name in HARD_LIMITS:
             value = getattr(self, name)
             if not value > 0:
                 raise JaxtradeError(f"risk limit {name} is {value}: it must be above 0")
@@ -105,10 +129,34 @@ class RiskLimits:
                 raise JaxtradeError(
                     f"risk limit {name} is {getattr(self, name)}: a fraction of equity is at most 1"
                 )
+        for name, most in (
+            ("target_volatility", math.inf),
+            ("risk_per_trade", 1),
+            ("drawdown_resume", 1),
+            ("drawdown_scale", 1),
+            ("cooldown_bars", 2**24),
+        ):
+            value = getattr(self, name)
+            if not (0 <= value <= most and value < math.inf):
+                right = "finite" if most == math.inf else f"at most {most}"
+                raise JaxtradeError(f"risk limit {name} is {value}: give 0 or more, {right}")
+        if self.cooldown_bars != int(self.cooldown_bars):
+            raise JaxtradeError(
+                f"risk limit cooldown_bars is {self.cooldown_bars}: give a whole number"
+            )
+        if self.max_drawdown < self.drawdown_resume < 1:
+            raise JaxtradeError(
+                f"risk limit drawdown_resume is {self.drawdown_resume}: give at most the "
+                f"max_drawdown of {self.max_drawdown}"
+            )
 
     def vector(self) -> tuple[float, ...]:
         """The limits in the order of `LIMIT_FIELDS`."""
         return tuple(float(getattr(self, name)) for name in LIMIT_FIELDS)
+
+    def hard_vector(self) -> tuple[float, ...]:
+        """Those that an exported decision takes, in the order of `HARD_LIMITS`."""
+        return self.vector()[: len(HARD_LIMITS)]
 
 
 def binding_names(flags: int) -> tuple[str, ...]:
@@ -219,9 +267,7 @@ def _metadata(tree: dict[str, Any]) -> BundleMetadata:
                 window=int(spec["window"]),
                 clip=unlimited if spec["clip"] is None else float(spec["clip"]),
             ),
-            "limits": RiskLimits(
-                **{k: unlimited if v is None else float(v) for k, v in limits.items()}
-            ),
+            "limits": RiskLimits(**{k: unlimited if v is None else v for k, v in limits.items()}),
             "levels": tuple(float(level) for level in fields["levels"]),
             "symbols": tuple(fields["symbols"]),
             "warmup_bars": int(fields["warmup_bars"]),

@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from jaxtrade.specs import CLOCK_FIELDS, LIMIT_FIELDS, BundleMetadata, JaxtradeError
+from jaxtrade.specs import CLOCK_FIELDS, HARD_LIMITS, BundleMetadata, JaxtradeError
 
 F32 = NDArray[np.float32]
 Told = tuple[F32, F32, F32, F32, F32, F32]
@@ -33,11 +33,11 @@ class Buffers:
             "clock": (len(CLOCK_FIELDS),),
             "mask": (assets,),
             "account": (len(metadata.account_fields),),
-            "limits": (len(LIMIT_FIELDS),),
+            "limits": (len(HARD_LIMITS),),
         }
         self._shapes = tuple(told.values())
         self._told, blocks = zip(*(_block(**told) for _ in (0, 1)), strict=True)
-        self._facts = [block[: -len(LIMIT_FIELDS)] for block in blocks]
+        self._facts = [block[: -len(HARD_LIMITS)] for block in blocks]
         self._bytes = [memoryview(block).cast("B") for block in blocks]
         self._good_limits = b""
 

@@ -33,7 +33,7 @@ from jaxtrade.live.policy import EXPLAIN_KEY, METADATA_KEY, OnnxPolicy
 from jaxtrade.live.simplify import simplify
 from jaxtrade.specs import (
     CLOCK_FIELDS,
-    LIMIT_FIELDS,
+    HARD_LIMITS,
     BundleMetadata,
     JaxtradeError,
     account_fields,
@@ -102,7 +102,7 @@ def _deciding(policy: Policy, carry: Carry, assets: int) -> onnx.ModelProto:
         "clock": (len(CLOCK_FIELDS),),
         "mask": (assets,),
         "account": (len(account_fields(assets)),),
-        "limits": (len(LIMIT_FIELDS),),
+        "limits": (len(HARD_LIMITS),),
         "indicators": carry.indicators.shape,
         "window": carry.window.shape,
     }
@@ -212,7 +212,7 @@ def _random_inputs(rng: np.random.Generator, num_context: int, assets: int) -> I
         "clock": rng.random(len(CLOCK_FIELDS)),
         "mask": rng.random(assets) > 0.2,
         "account": account,
-        "limits": rng.uniform(0.1, 1.2, len(LIMIT_FIELDS)),
+        "limits": rng.uniform(0.1, 1.2, len(HARD_LIMITS)),
     }
     return Inputs(**{name: jnp.asarray(value, jnp.float32) for name, value in arrays.items()})
 

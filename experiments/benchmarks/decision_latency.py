@@ -60,7 +60,7 @@ def measure(policy: OnnxPolicy, *, calls: int, explain: bool) -> np.ndarray:
     bars = np.concatenate([market.bars, market.volume[..., None]], axis=-1)
     nothing, mask = np.zeros(0, np.float32), np.ones(1, np.float32)
     account = np.zeros(6, np.float32)
-    limits = np.asarray(RiskLimits().vector(), np.float32)
+    limits = np.asarray(RiskLimits().hard_vector(), np.float32)
     times = np.empty(calls)
     for t in range(calls):
         started = time.perf_counter_ns()
