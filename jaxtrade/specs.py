@@ -258,6 +258,7 @@ def _metadata(tree: dict[str, Any]) -> BundleMetadata:
     fields = {field.name: tree[field.name] for field in dataclasses.fields(BundleMetadata)}
     spec, limits = fields["features"], fields["limits"]
     unlimited = float("inf")
+    known: dict[str, Any] = {k: unlimited if v is None else v for k, v in limits.items()}
     return BundleMetadata(
         **{
             **fields,
@@ -267,7 +268,7 @@ def _metadata(tree: dict[str, Any]) -> BundleMetadata:
                 window=int(spec["window"]),
                 clip=unlimited if spec["clip"] is None else float(spec["clip"]),
             ),
-            "limits": RiskLimits(**{k: unlimited if v is None else v for k, v in limits.items()}),
+            "limits": RiskLimits(**known),
             "levels": tuple(float(level) for level in fields["levels"]),
             "symbols": tuple(fields["symbols"]),
             "warmup_bars": int(fields["warmup_bars"]),

@@ -15,7 +15,7 @@ from jaxtrade.indicators import INDICATORS
 from jaxtrade.live.export import export_policy
 from jaxtrade.live.policy import OnnxPolicy
 from jaxtrade.market import Market
-from jaxtrade.specs import BundleMetadata, RiskLimits
+from jaxtrade.specs import HARD_LIMITS, BundleMetadata, RiskLimits
 
 FILES = ["SPY_1d", pytest.param("EURUSD_1h", marks=pytest.mark.slow)]
 TIE = 1e-4
@@ -84,7 +84,7 @@ def test_given_the_backtests_account_it_sees_and_decides_the_same(
     steps = walked(agent, learner, env, params, last - first)
     accounts, logits, targets = jax.device_get(steps)
     policy = OnnxPolicy(path)
-    table, limits = np.asarray(params.table), np.asarray(params.limits)
+    table, limits = np.asarray(params.table), np.asarray(params.limits)[: len(HARD_LIMITS)]
     bars = np.concatenate([market.bars, market.volume[..., None]], axis=-1)
     nothing, mask = np.zeros(0, np.float32), np.ones(1, np.float32)
     row_gap, others, ties = 0.0, 0, 0

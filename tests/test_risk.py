@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import hypothesis
 import jax
@@ -9,14 +10,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from jaxtrade import risk
+from jaxtrade.decision import Policy
 from jaxtrade.specs import (
     BINDING_FLAGS,
     HARD_LIMITS,
     LIMIT_FIELDS,
+    BundleMetadata,
+    FeatureSpec,
     JaxtradeError,
     RiskLimits,
     binding_names,
 )
+from tests.bundles import metadata_of
 
 WIDE = {"max_exposure": 9.0, "max_gross": 9.0, "max_net": 9.0}
 ASSETS = 3
@@ -517,3 +522,18 @@ def test_by_default_the_rest_changes_no_bit(requested, weights, mask, limits, dr
 def test_limits_that_mean_nothing(limits, message):
     with pytest.raises(JaxtradeError, match=message):
         RiskLimits(**limits)
+
+
+def test_bundles_written_before_there_were_more_limits_still_read():
+    spec = FeatureSpec(names=("rsi",))
+    limits = RiskLimits(max_gross=np.inf, max_drawdown=0.25, cooldown_bars=3, drawdown_scale=0.5)
+    metadata = metadata_of(Policy(features=spec, levels=(0.0, 1.0), normaliser=None, assess=None))
+    metadata = dataclasses.replace(metadata, limits=limits)
+    assert BundleMetadata.from_json(metadata.to_json()).limits == limits
+    tree = json.loads(metadata.to_json())
+    tree["limits"] = {name: tree["limits"][name] for name in HARD_LIMITS}
+    old = BundleMetadata.from_json(json.dumps(tree)).limits
+    assert old == RiskLimits(max_gross=np.inf, max_drawdown=0.25)
+    tree["limits"]["cooldown_bars"] = "3"
+    with pytest.raises(JaxtradeError, match="metadata cannot be read"):
+        BundleMetadata.from_json(json.dumps(tree))
