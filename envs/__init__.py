@@ -10,12 +10,25 @@ from typing import Any
 
 import gymnax
 
+from jaxtrade.envs.actions import Exposure, Levels, PricedOrders, Weights
 from jaxtrade.envs.base import Environment
-from jaxtrade.envs.trading import EnvParams, State, Trading, make_trading
+from jaxtrade.envs.params import EnvParams
+from jaxtrade.envs.trading import State, Trading, make_trading
 from jaxtrade.market import Market
 from jaxtrade.specs import unknown_name
 
-__all__ = ["MAKERS", "EnvParams", "Environment", "State", "Trading", "make"]
+__all__ = [
+    "MAKERS",
+    "EnvParams",
+    "Environment",
+    "Exposure",
+    "Levels",
+    "PricedOrders",
+    "State",
+    "Trading",
+    "Weights",
+    "make",
+]
 
 MAKERS: dict[str, Callable[..., tuple[Any, Any]]] = {"Trading-v0": make_trading}
 """For each environment, the function from a market and options to (env, params)."""

@@ -52,7 +52,7 @@ class Environment(environment.Environment[State, Params], Generic[State, Params]
         del key
         if params is None:
             params = self.default_params
-        final, reward, terminated, info = self.advance(state, action, params)
+        final, reward, terminated, info = self._advance(state, action, params)
         truncated = self.is_truncated(final, params) & ~terminated
         done = terminated | truncated
         following = jax.tree.map(
@@ -72,8 +72,17 @@ class Environment(environment.Environment[State, Params], Generic[State, Params]
     ) -> tuple[Any, State, jax.Array, jax.Array, Info]:
         """One step without reset: (obs, state, reward, terminated, info)."""
         del key
-        state, reward, terminated, info = self.advance(state, action, params)
+        state, reward, terminated, info = self._advance(state, action, params)
         return self.observation(state, params), state, reward, terminated, info
+
+    def _advance(
+        self, state: State, action: Any, params: Params
+    ) -> tuple[State, jax.Array, jax.Array, Info]:
+        """`advance`, whose state keeps its gradients only where they were asked for."""
+        state, reward, terminated, info = self.advance(state, action, params)
+        if not self.transition_gradients_enabled:
+            state = jax.tree.map(jax.lax.stop_gradient, state)
+        return state, reward, terminated, info
 
     def reset_env(self, key: jax.Array, params: Params) -> tuple[Any, State]:
         """A first episode: (obs, state)."""

@@ -1,93 +1,85 @@
-"""Trading-v0: one asset, discrete target exposures, fills at the next open."""
+"""The market environment: one engine of money, any number of assets, actions and rewards by choice.
+
+`Trading-v0` is this class as it is; `presets.py` has the others of its family, `params.py` what
+their markets become.
+"""
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnax.environments import environment, spaces
+from gymnax.environments import spaces
+from jax.experimental import checkify
 
 from jaxtrade import ledger, risk
-from jaxtrade.costs import Costs, make_costs
+from jaxtrade import rewards as reward_terms
+from jaxtrade.brackets import STOP
 from jaxtrade.decision import Observation, observe
+from jaxtrade.envs.actions import Actions, Exposure, Levels, Request, Weights
 from jaxtrade.envs.base import Environment, Info
-from jaxtrade.features import (
-    Normaliser,
-    account_bounds,
-    columns,
-    fit,
-    lookback,
-    normalise,
-    raw_table,
-    resolve,
-)
+from jaxtrade.envs.episodes import WEYL, mix, scale
+from jaxtrade.envs.params import EnvParams, make_params
+from jaxtrade.features import DEFAULT_FEATURES, account_bounds, columns, resolve
 from jaxtrade.market import Market
-from jaxtrade.sizing import delta_order
-from jaxtrade.spans import require_rows
-from jaxtrade.specs import FeatureSpec, JaxtradeError, RiskLimits
+from jaxtrade.orders import Order
+from jaxtrade.rules import Rules
+from jaxtrade.sizing import delta_order, lots_order
+from jaxtrade.specs import HARD_LIMITS, FeatureSpec, JaxtradeError
 from jaxtrade.synthetic import make_market
+from jaxtrade.tape import Bar
 
-DEFAULT_FEATURES = FeatureSpec(
-    names=("log_return", "rsi", "macd", "ema_10", "ema_50", "volatility", "relative_volume")
-)
+SHORT_FLAT_LONG = Levels((-1.0, 0.0, 1.0))
 
-
-@flax.struct.dataclass(kw_only=True)
-class EnvParams(environment.EnvParams):
-    """What an experiment varies; the market is un-batched (`in_axes=None`), one copy for all.
-
-    table: f32[T, F], feature rows normalised with `normaliser`; bars: f32[T, A, 4], relative to
-    the close before;
-    calendar: f32[T, 2], years since the bar before, and 1 on the first bar of a UTC day;
-    first, last: i32[], rows the episodes may use: decisions at first .. last - 1;
-    max_steps_in_episode: i32[]; costs: rates; limits: f32[5], see `specs.LIMIT_FIELDS`;
-    no_trade_band: f32[], smallest change of exposure that is traded.
-    """
-
-    table: jax.Array
-    normaliser: Normaliser
-    bars: jax.Array
-    calendar: jax.Array
-    first: jax.Array
-    last: jax.Array
-    costs: Costs
-    limits: jax.Array
-    no_trade_band: jax.Array
+_EXTRA_SCALE, _EXTRA_BOUND = 20.0, 3.0
+"""Of returns, and the bound of what the account leaf has beyond `features.account_features`."""
 
 
 @flax.struct.dataclass(kw_only=True)
 class State:
     """index: i32[], the newest bar seen; time: i32[], steps since the episode's start; seed: u32[],
-    from which that start was drawn.
+    from which that start was drawn; account; end: i32[], the last row of the episode's market, or
+    None where there is one market; terms: memories of the reward's terms; recent: f32[H, A + 1],
+    exposures asked for and the return of the last H steps, the newest last, or None.
     """
 
     index: jax.Array
     time: jax.Array
     seed: jax.Array
     account: ledger.Account
+    end: jax.Array | None = None
+    terms: reward_terms.Memory
+    recent: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trading(Environment[State, EnvParams]):
-    """Trading-v0: choose an exposure at each bar's close; it is filled at the next bar's open.
+    """Trading-v0: choose exposures at each bar's close; by default they fill at the next open.
 
-    Observation: `market` f32[W, F], rows t - W + 1 .. t of the feature table; `account` f32[6],
-        exposure, open return, bars held, drawdown, day's return, last return, scaled and clipped.
-    Action: i32[], index into `levels`, target exposures as fractions of equity, signed; no such
-        index means hold. The risk review bounds the target; the difference to what is held is
-        traded if above the band.
-    Reward: f32[], the log return of equity after costs and interest.
-    Termination: ruin, less than 0.1 % of equity left after a step; the reward is log(0.001).
+    Observation: `market` f32[W, F] (for A > 1 assets f32[W, A, F]), rows t - W + 1 .. t of the
+        feature table; `account` f32[k]: for each asset exposure, open return, bars held; drawdown,
+        day's return, last return; where there are such, exposures under way f32[A], assets in
+        cooldown f32[A] and whether the breaker is out f32[1], the last `history` actions and
+        returns; all scaled and clipped.
+    Action: what `actions` says, by default i32[], index into levels (-1, 0, 1): target exposures as
+        fractions of equity, signed. What is none (NaN, no such index) means hold. The risk review
+        sizes and bounds the target; the difference to what is held is traded if above the band.
+    Reward: f32[], the weighted sum of the terms `terms` (see `jaxtrade.rewards`), by default the
+        log return of equity after all costs.
+    Termination: ruin, less than 0.1 % of equity left after a step; the log return is log(0.001).
     Truncation: after `max_steps_in_episode` steps, or at the last row.
-    Start: a row drawn uniformly such that the episode fits (the first if none does), flat, with
-        equity 1.
-    Info: `target` f32[A] and `binding` i32[] of the review, `move` (`ledger.Move`), and what
-        `Environment.step` adds.
+    Start: a row drawn uniformly such that the episode fits (the first if none does), or one of
+        `params.starts`; flat, with equity 1.
+    Info: `target` f32[A] and `binding` i32[] of the review, `move` (`ledger.Move`), `terms` (value
+        of each reward term), `invalid_actions` and `clipped_actions` i32[] (how many numbers of
+        this action), `regime` i32[] where the data are tagged, and what `Environment.step` adds.
     Version: 0; rises when any of this changes.
+
+    `debug` (static) makes an invalid action an error under `jax.experimental.checkify`.
 
     Usage:
         env, params = jaxtrade.make("Trading-v0", market=market, window=32)
@@ -96,15 +88,27 @@ class Trading(Environment[State, EnvParams]):
     """
 
     features: FeatureSpec = DEFAULT_FEATURES
-    levels: tuple[float, ...] = (-1.0, 0.0, 1.0)
+    actions: Actions = SHORT_FLAT_LONG
+    terms: tuple[str, ...] = ("log_return",)
+    history: int = 0
+    num_assets: int = 1
+    debug: bool = False
+    transition_gradients: bool = False
 
     def __post_init__(self) -> None:
-        levels = tuple(map(float, self.levels))
-        object.__setattr__(self, "levels", levels)  # equal and hashable, however they were given
-        if len(levels) < 2 or len(set(levels)) < len(levels) or not np.isfinite(levels).all():
-            raise JaxtradeError(
-                f"levels are {levels}: give at least two different target exposures, as (-1, 0, 1)"
-            )
+        if self.history < 0:
+            raise JaxtradeError(f"history is {self.history}: give 0 or more steps")
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The exposures that discrete actions stand for.
+
+        Raises:
+            JaxtradeError: the actions are not levels.
+        """
+        if not isinstance(self.actions, Levels):
+            raise JaxtradeError(f"{self.name} with actions {self.actions} has no levels")
+        return self.actions.levels
 
     def reset_state(self, key: jax.Array, params: EnvParams) -> State:
         """A flat account at a drawn row."""
@@ -112,107 +116,168 @@ class Trading(Environment[State, EnvParams]):
 
     def restart(self, state: State, params: EnvParams) -> State:
         """A flat account at the next drawn row."""
-        return self._begin(state.seed + jnp.uint32(0x9E3779B9), params)
+        return self._begin(state.seed + jnp.uint32(WEYL), params)
 
     def _begin(self, seed: jax.Array, params: EnvParams) -> State:
-        starts = params.last - params.first - params.max_steps_in_episode + 1
-        starts = jnp.maximum(starts, 1)  # longer than the data: one episode over all of it
+        if params.starts is None:
+            starts = params.last - params.first - params.max_steps_in_episode + 1
+            starts = jnp.maximum(starts, 1)  # longer than the data: one episode over all of it
+            index, end = params.first + scale(mix(seed), starts), None
+        else:
+            drawn = scale(mix(seed), jnp.int32(params.starts.shape[0]))
+            index, end = params.starts[drawn], params.ends[drawn]  # type: ignore[index]
+        account = ledger.open_account(self.num_assets, params.rules)
+        if _is_full(params.limits):
+            account = account.replace(memory=risk.init_memory(self.num_assets))  # type: ignore[attr-defined]
+        recent = jnp.zeros((self.history, self.num_assets + 1), jnp.float32)
         return State(
-            index=params.first + scale(mix(seed), starts),
+            index=index,
             time=jnp.int32(0),
             seed=seed,
-            account=ledger.open_account(params.bars.shape[1]),
+            account=account,
+            end=end,
+            terms=reward_terms.init(self.terms),
+            recent=recent if self.history else None,
         )
 
     def advance(
         self, state: State, action: jax.Array, params: EnvParams
     ) -> tuple[State, jax.Array, jax.Array, Info]:
         """One step from an action; see the class."""
-        levels = jnp.asarray(self.levels, jnp.float32)
-        level = levels.at[action].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
-        return self.advance_to(state, level[None], params)
+        return self.fulfil(state, self.actions.read(action, _committed(state.account)), params)
 
     def advance_to(
         self, state: State, requested: jax.Array, params: EnvParams
     ) -> tuple[State, jax.Array, jax.Array, Info]:
         """One step from a requested exposure f32[A], which need not be one of the levels."""
-        account = state.account
-        mask = jnp.ones_like(requested)
-        loss = (ledger.drawdown(account), ledger.day_return(account))
-        target, binding = risk.review(requested, account.weights, mask, loss, params.limits)
-        order = delta_order(target, account.weights, params.no_trade_band, xp=jnp)
+        none = jnp.int32(0)
+        return self.fulfil(state, Request(exposure=requested, invalid=none, clipped=none), params)
 
+    def fulfil(
+        self, state: State, request: Request, params: EnvParams
+    ) -> tuple[State, jax.Array, jax.Array, Info]:
+        """One step from what an action asks for."""
+        if self.debug:
+            checkify.check(request.invalid == 0, "an action is not a number, or not an index")
         index = state.index + 1
-        years, is_new_day = params.calendar[index]
-        years = jnp.where(index > params.last, jnp.nan, years)  # past the data: ruin, no bar again
-        account = ledger.start_day(account, is_new_day > 0)
-        account, move = ledger.next_open(account, order, params.bars[index], years, params.costs)
-        state = state.replace(  # type: ignore[attr-defined]
-            index=index, time=state.time + 1, account=account
+        bar = params.tape.bar(index)
+        is_past = index > self._end(state, params)  # past the data: ruin, no bar again
+        bar = bar.replace(years=jnp.where(is_past, jnp.nan, bar.years))  # type: ignore[attr-defined]
+
+        target, binding = self.review(state, request.exposure, bar, params)
+        order = _order(state.account, target, request, bar, params)
+        account, move = ledger.step(state.account, order, bar, params.rules)
+        if account.memory is not None:
+            stopped = move.exit_code == STOP
+            memory = risk.remember(account.memory, ledger.drawdown(account), stopped, params.limits)
+            account = account.replace(memory=memory)
+        after = state.replace(index=index, time=state.time + 1, account=account)  # type: ignore[attr-defined]
+        if state.recent is not None:
+            row = jnp.append(target, account.last_return)[None]
+            after = after.replace(recent=jnp.concatenate([state.recent[1:], row]))
+        is_last = self.is_truncated(after, params)
+        facts = _facts(state.account, account, move, is_last)
+        memory, reward, terms = reward_terms.update(self.terms, params.rewards, state.terms, facts)
+        info = {
+            "target": target,
+            "binding": binding,
+            "move": move,
+            "terms": terms,
+            "invalid_actions": request.invalid,
+            "clipped_actions": request.clipped,
+        }
+        if params.tags is not None:
+            info["regime"] = params.tags[state.index]
+        return after.replace(terms=memory), reward, account.is_ruined, info
+
+    def review(
+        self, state: State, requested: jax.Array, bar: Bar, params: EnvParams
+    ) -> tuple[jax.Array, jax.Array]:
+        """What the risk review makes of requested exposures f32[A]: target f32[A], binding i32[].
+
+        bar: the next one, of which only what is known before it is looked at.
+        """
+        account = state.account
+        if bar.session_end is not None:
+            requested = jnp.where(bar.session_end > 0, 0.0, requested)
+        sized = None
+        if _is_full(params.limits):
+            sized = risk.size(
+                requested,
+                bar.volatility,
+                _stop_distance(bar, params.rules),
+                params.limits,
+                bars_per_year=params.bars_per_year,
+            )
+        return risk.review(
+            requested,
+            _committed(account),
+            jnp.ones_like(requested),
+            (ledger.drawdown(account), ledger.day_return(account)),
+            params.limits,
+            memory=account.memory,
+            caps=params.caps,
+            sized=sized,
         )
-        info = {"target": target, "binding": binding, "move": move}
-        return state, jnp.log1p(account.last_return), account.is_ruined, info
+
+    def action_mask(self, state: State, params: EnvParams) -> jax.Array:
+        """Which levels do what they say, bool[n]: the review leaves them as they are.
+
+        Raises:
+            JaxtradeError: the actions are not levels of one asset.
+        """
+        levels = jnp.asarray(self.levels, jnp.float32)
+        if self.num_assets != 1:
+            raise JaxtradeError("an action mask is for one asset")
+        bar = params.tape.bar(state.index + 1)
+        review = functools.partial(self.review, state, bar=bar, params=params)
+        targets, _ = jax.vmap(review)(levels[:, None])
+        return targets[:, 0] == levels
 
     def observation(self, state: State, params: EnvParams) -> Observation:
         """The window up to the newest bar seen, and the account."""
         rows, width = self.features.window, params.table.shape[1]
         start = (state.index - (rows - 1), jnp.int32(0))
         window = jax.lax.dynamic_slice(params.table, start, (rows, width))
-        return observe(window, ledger.account_vector(state.account))
+        if self.num_assets > 1:
+            window = window.reshape(rows, self.num_assets, -1)
+        seen = observe(window, ledger.account_vector(state.account))
+        extra = _extra_features(state)
+        if not extra:
+            return seen
+        return seen.replace(account=jnp.concatenate([seen.account, *extra]))
 
     def is_truncated(self, state: State, params: EnvParams) -> jax.Array:
         """The clock has run out, or the data has."""
-        return (state.time >= params.max_steps_in_episode) | (state.index >= params.last)
+        is_over = state.index >= self._end(state, params)
+        return (state.time >= params.max_steps_in_episode) | is_over
 
     def is_terminated(self, state: State, params: EnvParams) -> jax.Array:
         """Ruin."""
         return state.account.is_ruined
 
-    def params(
-        self,
-        market: Market,
-        *,
-        first: int | None = None,
-        last: int | None = None,
-        episode_steps: int | None = 256,
-        normaliser: Normaliser | None = None,
-        costs: Costs | None = None,
-        limits: RiskLimits | None = None,
-        no_trade_band: float = 0.05,
-    ) -> EnvParams:
-        """The parameters for the rows first .. last of a market.
+    def _end(self, state: State, params: EnvParams) -> jax.Array:
+        return params.last if state.end is None else state.end
 
-        `first` is by default the first row with a full lookback, `last` the market's last,
-        `episode_steps` None one episode over all of them, `normaliser` fitted on just these rows.
+    def params(self, market: Market | Sequence[Market], **options: Any) -> EnvParams:
+        """The parameters on one market or several; `options` are those of `params.make_params`."""
+        return make_params(self, market, **options)
 
-        Raises:
-            JaxtradeError: not one asset, too few rows, or a number out of range.
-        """
-        first = lookback(self.features) if first is None else first
-        last = market.num_bars - 1 if last is None else last
-        steps = last - first if episode_steps is None else episode_steps
-        _check_episodes(market, self.features.window, first, last, steps)
-        if not 0 <= no_trade_band < 1:
-            raise JaxtradeError(f"no_trade_band is {no_trade_band}: give 0 to below 1")
-        raw = raw_table(self.features, market)
-        fitted = fit(raw, first, last) if normaliser is None else normaliser
-        if fitted.mean.shape != raw.shape[2:]:
-            raise JaxtradeError(
-                f"the normaliser has {fitted.mean.size} columns, the features have {raw.shape[2]}"
-            )
-        table = normalise(fitted, raw, self.features.clip)
-        return EnvParams(
-            max_steps_in_episode=jnp.int32(steps),
-            table=table.reshape(market.num_bars, -1),
-            normaliser=fitted,
-            bars=jnp.asarray(market.bars),
-            calendar=jnp.asarray(calendar_rows(market)),
-            first=jnp.int32(first),
-            last=jnp.int32(last),
-            costs=make_costs() if costs is None else costs,
-            limits=jnp.asarray((limits or RiskLimits()).vector(), jnp.float32),
-            no_trade_band=jnp.float32(no_trade_band),
-        )
+    @property
+    def supports_transition_gradients(self) -> bool:
+        """Whether the step can be differentiated: exposures are numbers, not indices."""
+        return isinstance(self.actions, Exposure | Weights)
+
+    @property
+    def transition_gradients_enabled(self) -> bool:
+        """Whether observations and states keep their gradients."""
+        return self.transition_gradients
+
+    def with_transition_gradients(self) -> Self:
+        """The same environment, whose observations and states keep their gradients."""
+        if not self.supports_transition_gradients:
+            raise ValueError(f"{self.name} with {self.actions} does not support gradients")
+        return dataclasses.replace(self, transition_gradients=True)
 
     @property
     def default_params(self) -> EnvParams:
@@ -222,21 +287,28 @@ class Trading(Environment[State, EnvParams]):
     @property
     def name(self) -> str:
         """The registered name."""
-        return "Trading-v0"
+        return f"{type(self).__name__}-v0"
 
     @property
     def num_actions(self) -> int:
-        """Number of levels."""
-        return len(self.levels)
+        """Number of levels, or of numbers in an action."""
+        space = self.actions.space(self.num_assets)
+        return space.n if isinstance(space, spaces.Discrete) else space.shape[0]
 
-    def action_space(self, params: EnvParams | None = None) -> spaces.Discrete:
-        """An index into the levels."""
-        return spaces.Discrete(len(self.levels))
+    def action_space(self, params: EnvParams | None = None) -> Any:
+        """What `actions` says."""
+        return self.actions.space(self.num_assets)
 
     def observation_space(self, params: EnvParams | None = None) -> spaces.Dict:
         """Bounds of the two leaves."""
-        shape = (self.features.window, len(columns(self.features)))
-        low, high = account_bounds(1)
+        params = self.default_params if params is None else params
+        assets = (self.num_assets,) if self.num_assets > 1 else ()
+        shape = (self.features.window, *assets, len(columns(self.features)))
+        low, high = account_bounds(self.num_assets)
+        state = jax.eval_shape(self.reset_state, jax.random.key(0), params)
+        count = sum(leaf.shape[0] for leaf in jax.eval_shape(_extra_features, state))
+        low = np.concatenate([low, np.full(count, -_EXTRA_BOUND, np.float32)])
+        high = np.concatenate([high, np.full(count, _EXTRA_BOUND, np.float32)])
         return spaces.Dict(
             {
                 "market": spaces.Box(-self.features.clip, self.features.clip, shape, jnp.float32),
@@ -245,67 +317,125 @@ class Trading(Environment[State, EnvParams]):
         )
 
 
+def _committed(account: ledger.Account) -> jax.Array:
+    """Exposures f32[A] once all orders under way are filled."""
+    under_way = ledger.in_flight(account)
+    return account.weights if under_way is None else account.weights + under_way
+
+
+def _order(
+    account: ledger.Account, target: jax.Array, request: Request, bar: Bar, params: EnvParams
+) -> Order:
+    """The order that leads from what is held and under way to a target."""
+    held, band = _committed(account), params.no_trade_band
+    least = 0.0 if params.minimum_order is None else params.minimum_order
+    if params.rules.lot_size is None:
+        quantity = delta_order(target, held, band, least, xp=jnp)
+    else:
+        lot = params.rules.lot_size * bar.price * ledger.per_currency(account, params.rules)
+        under_way = ledger.in_flight(account)
+        lots = account.lots
+        if under_way is not None:
+            lots = lots + jnp.round(under_way / lot).astype(jnp.int32)
+        quantity = lots_order(target, lots, lot, band, least, xp=jnp).astype(jnp.float32) * lot
+    return Order(quantity=quantity, limit=request.limit, stop=request.stop)
+
+
+def _stop_distance(bar: Bar, rules: Rules) -> jax.Array | None:
+    """From a new position's entry to its stop, a fraction of the price; None without a stop."""
+    brackets = rules.brackets
+    if brackets is None:
+        return None
+    distances = [d for d in (brackets.stop_loss, brackets.trailing) if d is not None]
+    if not distances:
+        return None
+    nearest = functools.reduce(jnp.minimum, distances)
+    return nearest / bar.price if brackets.in_price else jnp.broadcast_to(nearest, bar.close.shape)
+
+
+def _facts(
+    before: ledger.Account, after: ledger.Account, move: ledger.Move, is_last: jax.Array
+) -> reward_terms.Facts:
+    """What a step did, for the reward."""
+    return reward_terms.Facts(
+        log_return=jnp.log1p(after.last_return),
+        simple_return=after.last_return,
+        cost=move.cost,
+        carry=move.carry,
+        turnover=jnp.abs(move.traded).sum(),
+        gross=jnp.abs(after.weights).sum(),
+        drawdown=ledger.drawdown(after),
+        previous_drawdown=ledger.drawdown(before),
+        is_ruined=after.is_ruined,
+        is_last=is_last,
+        log_equity=after.log_equity,
+    )
+
+
+def _extra_features(state: State) -> list[jax.Array]:
+    """What the account leaf has only under some rules, each f32[k], clipped."""
+    extra = []
+    under_way, memory = ledger.in_flight(state.account), state.account.memory
+    if under_way is not None:
+        extra.append(jnp.clip(under_way, -_EXTRA_BOUND, _EXTRA_BOUND))
+    if memory is not None:
+        extra.append((memory.cooldown > 0).astype(jnp.float32))
+        extra.append(memory.is_halted.astype(jnp.float32)[None])
+    if state.recent is not None:
+        last = state.recent.shape[-1] - 1
+        scaled = state.recent * jnp.append(jnp.ones(last, jnp.float32), _EXTRA_SCALE)[None]
+        extra.append(jnp.clip(scaled.reshape(-1), -_EXTRA_BOUND, _EXTRA_BOUND))
+    return extra
+
+
+def _is_full(limits: jax.Array) -> bool:
+    """Whether limits are set that size positions or need a memory."""
+    return limits.shape[-1] > len(HARD_LIMITS)
+
+
 @functools.lru_cache(maxsize=8)
 def _default_params(env: Trading) -> EnvParams:
     with jax.ensure_compile_time_eval():
-        return env.params(make_market(num_bars=5_000))
+        market = make_market(num_bars=5_000)
+        if env.num_assets > 1:
+            raise JaxtradeError(f"{env.name} with {env.num_assets} assets needs a market")
+        return env.params(market)
 
 
 def make_trading(
-    market: Market,
+    market: Market | Sequence[Market],
     *,
+    kind: type[Trading] = Trading,
     window: int = 32,
-    levels: tuple[float, ...] = (-1.0, 0.0, 1.0),
     features: Mapping[str, bool] | FeatureSpec | None = None,
     clip: float = 5.0,
+    levels: tuple[float, ...] | None = None,
+    actions: Actions | None = None,
+    rewards: Mapping[str, float] | None = None,
+    history: int = 0,
+    debug: bool = False,
     **options: Any,
 ) -> tuple[Trading, EnvParams]:
-    """Trading-v0 on a market: the environment and its parameters.
+    """An environment of the family on a market or several: it and its parameters.
 
     `features` switches features on and off by name over the default, or is a whole specification,
-    which then says window and clip; `options` go to `Trading.params`.
+    which then says window and clip; `levels` is short for `actions=Levels(levels)`; `rewards` are
+    weights of reward terms by name; `options` go to `params.make_params`.
     """
+    first = market if isinstance(market, Market) else market[0]
     if not isinstance(features, FeatureSpec):
         switches = {**dict.fromkeys(DEFAULT_FEATURES.names, True), **(features or {})}
-        features = resolve(switches, market.spec, window=window, clip=clip)
-    env = Trading(features=features, levels=levels)
+        features = resolve(switches, first.spec, window=window, clip=clip)
+    if levels is not None and actions is not None:
+        raise JaxtradeError("levels is short for actions=Levels(levels): give one of them")
+    if levels is not None:
+        actions = Levels(levels)
+    static: dict[str, Any] = {"features": features, "num_assets": first.num_assets}
+    static |= {"history": history, "debug": debug}
+    if actions is not None:
+        static["actions"] = actions
+    if rewards is not None:
+        static["terms"] = tuple(rewards)
+        options["rewards"] = rewards
+    env = kind(**static)
     return env, env.params(market, **options)
-
-
-def _check_episodes(market: Market, window: int, first: int, last: int, steps: int) -> None:
-    """Raise JaxtradeError unless episodes of `steps` fit into the rows first .. last."""
-    if market.num_assets != 1:
-        raise JaxtradeError(f"Trading-v0 trades one asset, the market has {market.num_assets}")
-    if not window - 1 <= first < last < market.num_bars:
-        require_rows(market, first + 2, f"a window of {window} and its lookback")
-        raise JaxtradeError(
-            f"rows {first} to {last}: give {window - 1} <= first < last < {market.num_bars}"
-        )
-    if steps < 1:
-        raise JaxtradeError(f"an episode of {steps} steps: give 1 or more")
-    if last - first < steps:
-        require_rows(market, first + steps + 1, f"episodes of {steps} steps after row {first}")
-        raise JaxtradeError(f"episodes of {steps} steps do not fit into rows {first} to {last}")
-
-
-def calendar_rows(market: Market) -> np.ndarray:
-    """f32[T, 2]: years since the bar before, and 1 on the first bar of each UTC day."""
-    is_new_day = np.diff(market.day, prepend=market.day[:1] - 1) != 0
-    return np.stack([market.clock[:, 2], is_new_day.astype(np.float32)], axis=-1)
-
-
-def mix(seed: jax.Array) -> jax.Array:
-    """A u32 from a u32: the finaliser of MurmurHash3. Over a Weyl sequence it draws like random."""
-    h = (seed ^ (seed >> 16)) * jnp.uint32(0x85EBCA6B)
-    h = (h ^ (h >> 13)) * jnp.uint32(0xC2B2AE35)
-    return h ^ (h >> 16)
-
-
-def scale(draw: jax.Array, count: jax.Array) -> jax.Array:
-    """floor(draw * count / 2**32), i32[] in 0 .. count - 1, from a u32 draw without 64 bits."""
-    half, low = jnp.uint32(16), jnp.uint32(0xFFFF)
-    size = count.astype(jnp.uint32)
-    upper, lower = (draw >> half) * (size & low), (draw & low) * (size >> half)
-    carry = (((draw & low) * (size & low)) >> half) + (upper & low) + (lower & low)
-    high = (draw >> half) * (size >> half) + (upper >> half) + (lower >> half)
-    return (high + (carry >> half)).astype(jnp.int32)

@@ -7,12 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxtrade import ledger
 from jaxtrade.agents import distributions
 from jaxtrade.decision import Policy
-from jaxtrade.envs import EnvParams, Trading
+from jaxtrade.envs import EnvParams, Levels, Trading
 from jaxtrade.experiments.results import Backtest
 from jaxtrade.market import Market
 
@@ -30,7 +29,7 @@ def backtest(policy: Policy, market: Market, **options: Any) -> Backtest:
     Raises:
         JaxtradeError: the market lacks a column, or has too few rows.
     """
-    env = Trading(features=policy.features, levels=policy.levels)
+    env = Trading(features=policy.features, actions=Levels(policy.levels))
     env_params = env.params(market, normaliser=policy.normaliser, episode_steps=None, **options)
 
     @jax.jit
@@ -107,24 +106,24 @@ def _walk(env: Trading, env_params: EnvParams, choose: Choose, inputs: Any) -> A
 def record(steps: Any, market: Market, env_params: EnvParams, *, name: str, span: str) -> Backtest:
     """The record of a walk (move, action, is_ruined), in float64."""
     move, action, is_ruined = jax.tree.map(np.asarray, steps)
+    move = jax.tree.map(lambda leaf: leaf.astype(np.float64), move)
     first, last = int(env_params.first), int(env_params.last)
     bars = slice(first + 1, last + 1)
     is_last = is_ruined & ~np.concatenate([[False], is_ruined[:-1]])
-
-    def factor(change: NDArray[np.float32], at_ruin: float) -> NDArray[np.float64]:
-        return np.where(is_last, at_ruin, 1.0 + change.astype(np.float64))
+    at_trade = np.where(is_last, 1.0, 1.0 + move.gap)
+    traded = np.where(is_last, 1.0, at_trade - move.cost)
 
     return Backtest(
         name=name,
         span=span,
         timestamps=market.timestamps[bars],
-        gap_growth=factor(move.gap, 1.0),
-        cost_growth=factor(-move.cost, 1.0),
-        bar_growth=factor(move.inside, ledger.MIN_GROWTH),
-        weights_before=move.weights_before[:, 0].astype(np.float64),
-        exposure=move.weights_after[:, 0].astype(np.float64),
-        turnover=np.abs(move.traded[:, 0]).astype(np.float64),
-        interest=move.interest.astype(np.float64),
+        gap_growth=np.where(is_last, 1.0, at_trade),
+        cost_growth=np.where(is_last, 1.0, traded / at_trade),
+        bar_growth=np.where(is_last, ledger.MIN_GROWTH, (1.0 + move.gain) / traded),
+        weights_before=move.weights_before[:, 0],
+        exposure=move.weights_after[:, 0],
+        turnover=np.abs(move.traded[:, 0]),
+        interest=move.carry,
         action=action,
         open_price=market.open_prices()[bars, 0],
         close_price=market.close_prices()[bars, 0],

@@ -12,6 +12,7 @@ from jaxtrade.experiments.backtest import record
 from jaxtrade.experiments.results import Backtest
 from jaxtrade.live.policy import OnnxPolicy
 from jaxtrade.market import Market
+from jaxtrade.orders import Order
 from jaxtrade.sizing import delta_order
 from jaxtrade.specs import HARD_LIMITS
 
@@ -65,9 +66,6 @@ def _trade(
     account: ledger.Account, order: jax.Array, env_params: EnvParams, index: jax.Array
 ) -> tuple[ledger.Account, tuple[jax.Array, ledger.Move, jax.Array]]:
     """The ledger over one bar: the account after it; its vector, the move, whether it is ruined."""
-    years, is_new_day = env_params.calendar[index]
-    account = ledger.start_day(account, is_new_day > 0)
-    account, move = ledger.next_open(
-        account, order, env_params.bars[index], years, env_params.costs
-    )
+    bar = env_params.tape.bar(index)
+    account, move = ledger.step(account, Order(quantity=order), bar, env_params.rules)
     return account, (ledger.account_vector(account), move, account.is_ruined)

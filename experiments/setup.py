@@ -8,7 +8,7 @@ import jax
 
 from jaxtrade import agents, features
 from jaxtrade.costs import make_costs
-from jaxtrade.envs import EnvParams, Trading
+from jaxtrade.envs import EnvParams, Levels, Trading
 from jaxtrade.experiments.config import Config, DataConfig
 from jaxtrade.market import Market
 from jaxtrade.spans import Span, Spans, require_rows, split
@@ -46,7 +46,7 @@ def build_setup(config: Config) -> Setup:
         config.env.features, market.spec, window=config.env.window, clip=config.env.clip
     )
     spans = make_spans(config, market, spec)
-    env = Trading(features=spec, levels=config.env.levels)
+    env = Trading(features=spec, actions=Levels(config.env.levels))
     train = span_params(config, env, market, spans.train, normaliser=None)
     later = {
         name: span_params(config, env, market, span, normaliser=train.normaliser)

@@ -20,6 +20,12 @@ SPREAD_COLUMN = "spread"
 """The context column that holds the relative spread; its feature is called `relative_spread`."""
 
 
+DEFAULT_FEATURES = FeatureSpec(
+    names=("log_return", "rsi", "macd", "ema_10", "ema_50", "volatility", "relative_volume")
+)
+"""What an environment shows where nothing else is asked for."""
+
+
 @flax.struct.dataclass(kw_only=True)
 class Normaliser:
     """Standardises a feature row: (x - mean) * inverse_scale. Both f32[F]."""

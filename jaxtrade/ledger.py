@@ -1,17 +1,26 @@
-"""The account and the two halves of a step: `fill` an order, `accrue` the bar.
+"""The account, and what a bar does to it: `step` = gap, trade, hold, book.
 
 Holdings are weights (position value over equity) and the logarithm of equity, summed with
 compensation so that float32 stays within 1e-6 over tens of thousands of steps (Kahan, 1965).
-Invariant: cash = 1 - sum of weights, so equity is one by construction and only its growth moves.
+Inside a step everything is a fraction of the equity at the last close, and a price is a return
+over that close: a position of exposure u earns u times the difference of two prices, and the step's
+gain is a sum of small terms. Invariant: cash = equity - sum of position values.
 """
 
 import math
+from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from jaxtrade.costs import Costs, carry_cost, trade_cost
+from jaxtrade import brackets, impact
+from jaxtrade.brackets import LIQUIDATION, NO_EXIT, Levels
+from jaxtrade.orders import Order
+from jaxtrade.position import Book, Fill, Hold, Scene, hold, moved, trade, wipe_out, with_dividends
+from jaxtrade.risk import Memory
+from jaxtrade.rules import Rules
+from jaxtrade.tape import Bar
 
 MIN_GROWTH = 1e-3
 """Ruin: the open, the trade, the way to the close or all of them leave no more than this fraction
@@ -29,6 +38,11 @@ class Account:
     to the start;
     peak_log_equity, day_log_equity: f32[], highest so far and at the day's start;
     last_return: f32[], simple return of the last step; is_ruined: bool[].
+
+    Where a rule needs them, else None: lots: i32[A], what is held, from which the weights follow;
+    levels: prices of the brackets; displacement: f32[A], transient impact in the price;
+    waiting: f32[L, A], exposures ordered and under way, the next due first; rest: f32[A], what the
+    market has not yet taken of an order; memory: of the risk review.
     """
 
     weights: jax.Array
@@ -40,32 +54,44 @@ class Account:
     day_log_equity: jax.Array
     last_return: jax.Array
     is_ruined: jax.Array
+    lots: jax.Array | None = None
+    levels: Levels | None = None
+    displacement: jax.Array | None = None
+    waiting: jax.Array | None = None
+    rest: jax.Array | None = None
+    memory: Memory | None = None
 
 
 @flax.struct.dataclass(kw_only=True)
 class Move:
-    """What one step did to the equity; each a fraction of the equity just before it.
+    """What one step did; fractions of the equity at the last close unless said.
 
-    gap: the old position's return from the last close to the open; cost: paid for trading at the
-    open; inside: the new position's return from open to close, interest paid; interest: the part
-    of `inside` paid as interest; traded: f32[A], signed; weights_before, weights_after: f32[A],
-    exposure just before and just after trading.
+    gap: f32[], earned before the trade; cost: f32[], of trading, exits included; carry: f32[],
+    paid for holding; gain: f32[], all in all; traded: f32[A], signed value of the order's fills,
+    exits left out; price: f32[A], where they filled, over the last close minus one;
+    weights_before, weights_after: f32[A], exposure just before and just after that trade, over
+    equity then; exit_code: i32[A] of `brackets`; exit_price: f32[A]; margin_bound: bool[], an
+    order was cut to what the equity can back.
     """
 
     gap: jax.Array
     cost: jax.Array
-    inside: jax.Array
-    interest: jax.Array
+    carry: jax.Array
+    gain: jax.Array
     traded: jax.Array
+    price: jax.Array
     weights_before: jax.Array
     weights_after: jax.Array
+    exit_code: jax.Array
+    exit_price: jax.Array
+    margin_bound: jax.Array
 
 
-def open_account(num_assets: int) -> Account:
-    """A flat account."""
+def open_account(num_assets: int, rules: Rules | None = None) -> Account:
+    """A flat account under some rules."""
     zero = jnp.float32(0.0)
     none = jnp.zeros(num_assets, jnp.float32)
-    return Account(
+    account = Account(
         weights=none,
         open_return=none,
         bars_held=none,
@@ -76,70 +102,204 @@ def open_account(num_assets: int) -> Account:
         last_return=zero,
         is_ruined=jnp.bool_(False),
     )
-
-
-def next_open(
-    account: Account, order: jax.Array, bar: jax.Array, years: jax.Array, costs: Costs
-) -> tuple[Account, Move]:
-    """One step under the `next_open` rule.
-
-    order: f32[A], exposure to trade, sized at the last close; bar: f32[A, 4], the next bar over
-    that close; years: f32[], since the last bar. The old position takes the gap, the order trades
-    at the open, the new position earns open to close and pays interest.
-    """
-    opening, closing = bar[:, 0], bar[:, 3]
-    weights, gap, cost, traded = fill(account.weights, order, opening, costs)
-    inside_return = (closing - opening) / (1.0 + opening)
-    marked, inside, interest = accrue(weights, inside_return, years, costs)
-    move = Move(
-        gap=gap,
-        cost=cost,
-        inside=inside,
-        interest=interest,
-        traded=traded,
-        weights_before=account.weights * (1.0 + opening) / _safe(1.0 + gap),
-        weights_after=weights,
+    if rules is None:
+        return account
+    has_transient = rules.impact is not None and rules.impact.is_transient
+    return account.replace(  # type: ignore[attr-defined]
+        lots=None if rules.lot_size is None else jnp.zeros(num_assets, jnp.int32),
+        levels=rules.brackets and brackets.no_levels(rules.brackets, num_assets),
+        displacement=none if has_transient else None,
+        waiting=jnp.zeros((rules.latency, num_assets), jnp.float32) if rules.latency else None,
+        rest=None if rules.participation is None else none,
     )
-    return book(account, marked, move, bar), move
 
 
-def fill(
-    weights: jax.Array, order: jax.Array, price_move: jax.Array, costs: Costs
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Trade an order after the price has moved since it was sized.
+def in_flight(account: Account) -> jax.Array | None:
+    """Exposure f32[A] that orders under way will add to the weights; None where there are none."""
+    waiting = None if account.waiting is None else account.waiting.sum(axis=0)
+    if waiting is None or account.rest is None:
+        return account.rest if waiting is None else waiting
+    return waiting + account.rest
 
-    weights, order: f32[A], fractions of equity at the price the order was sized at; price_move:
-    f32[A], return since then. Units are what was ordered, so the traded value moves with the
-    price. Gives the new weights, the gap return, the cost (over equity after the gap), traded.
+
+def per_currency(account: Account, rules: Rules) -> jax.Array:
+    """The fraction of equity that one unit of quote currency is, f32[]."""
+    return jnp.exp(-account.log_equity) / rules.deposit
+
+
+def step(account: Account, order: Order, bar: Bar, rules: Rules) -> tuple[Account, Move]:
+    """One bar under the rules.
+
+    order: sized at the last close; bar: the next one. The static `rules.fill` says when it trades:
+
+    next_open   the old position takes the gap; trade at the open; the new position meets carry,
+                exits and margin; mark at the close
+    next_close  the old position takes the gap, carry, exits and margin; trade at the close
+    close       trade at the last close, which is optimistic: the order has seen that price; the
+                new position takes the gap, carry, exits and margin; mark at the close
+
+    An exit cancels what is under way in its asset. What is past the end of the data (`bar.years`
+    is NaN) is ruin.
     """
-    gap = (weights * price_move).sum()
-    after_gap = _safe(1.0 + gap)
-    scale = (1.0 + price_move) / after_gap
-    traded = order * scale
-    cost = trade_cost(costs, traded)
-    # (weights + order) first: a closing order then leaves exactly 0, fused multiply-add or not
-    return (weights + order) * scale / _safe(1.0 - cost), gap, cost, traded
+    account = start_day(account, bar.new_day > 0)
+    bar, displacement = _relaxed(account, bar, rules)
+    scale = per_currency(account, rules)
+    lot = None if rules.lot_size is None else rules.lot_size * bar.price * scale
+    scene = Scene(bar=bar, rules=rules, per_currency=scale, lot=lot)
+    held = account.weights if lot is None else account.lots.astype(jnp.float32) * lot
+    zero, none = jnp.float32(0.0), jnp.zeros_like(held)
+    start = Book(held=held, price=none, gain=none, cost=zero, carry=zero)
+    order, waiting = _due(account, _on_ticks(order, bar, rules))
+    way = {"next_open": _next_open, "next_close": _next_close, "close": _close}[rules.fill]
+    went = way(start, account.levels, order, scene)
+    return _book(account, went, waiting, displacement, scene)
 
 
-def accrue(
-    weights: jax.Array, returns: jax.Array, years: jax.Array, costs: Costs
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Hold weights f32[A] through returns f32[A] and pay interest.
-
-    Gives the weights at the end, the equity's return with interest, and the interest.
+@flax.struct.dataclass(kw_only=True)
+class _Way:
+    """How a bar went. before: the book just before the trade; levels: at the close, still over the
+    last close; opened: f32[], equity at the open; is_wiped: bool[], all was liquidated there.
     """
-    interest = carry_cost(costs, weights, years)
-    change = (weights * returns).sum() - interest
-    return weights * (1.0 + returns) / _safe(1.0 + change), change, interest
+
+    before: Book
+    fill: Fill
+    hold: Hold
+    book: Book
+    levels: Levels | None
+    opened: jax.Array
+    is_wiped: jax.Array | None
 
 
-def book(account: Account, weights: jax.Array, move: Move, bar: jax.Array) -> Account:
-    """The account after a move: equity with compensation, peaks, open positions, ruin."""
-    gained = move.gap - move.cost - move.gap * move.cost
-    total = gained + move.inside + gained * move.inside
-    survived = (move.gap > MIN_GROWTH - 1) & (1.0 - move.cost > MIN_GROWTH)
-    survived &= (move.inside > MIN_GROWTH - 1) & (total > MIN_GROWTH - 1)
-    growth = jnp.where(survived, total, MIN_GROWTH - 1.0)
+def _next_open(book: Book, levels: Levels | None, order: Order, scene: Scene) -> _Way:
+    rules, bar = scene.rules, scene.bar
+    side = jnp.sign(book.held)
+    book = with_dividends(book, scene).marked(bar.open)
+    opened = book.equity
+    book, is_wiped = wipe_out(book, scene)
+    if is_wiped is not None:
+        order = order.replace(quantity=jnp.where(is_wiped, 0.0, order.quantity))
+    if rules.delay is not None:
+        book = book.marked(bar.open + rules.delay * (bar.close - bar.open))
+    fill = trade(book, order, scene)
+    scene = scene.replace(bar=fill.bar)
+    is_new = jnp.sign(fill.book.held) != side
+    levels = _attached(levels, fill, is_new, scene)
+    start = jnp.where(is_new, fill.book.price, fill.bar.open)
+    if rules.delay is None and fill.is_inside is None:
+        start = fill.book.price
+    held = hold(fill.book, levels, start, fill.is_inside, scene)
+    if levels is not None:
+        levels = brackets.seen(levels, jnp.sign(fill.book.held), fill.is_inside, fill.bar)
+    return _Way(
+        before=book,
+        fill=fill,
+        hold=held,
+        book=held.book,
+        levels=levels,
+        opened=opened,
+        is_wiped=is_wiped,
+    )
+
+
+def _next_close(book: Book, levels: Levels | None, order: Order, scene: Scene) -> _Way:
+    bar = scene.bar
+    side = jnp.sign(book.held)
+    book = with_dividends(book, scene)
+    opened = book.marked(bar.open).equity
+    held = hold(book, levels, bar.open, None, scene)
+    if levels is not None:
+        levels = brackets.seen(levels, side, None, bar)
+    is_out = held.code != NO_EXIT
+    order = order.replace(quantity=jnp.where(is_out, 0.0, order.quantity))
+    before = held.book.replace(price=bar.close)  # an exit has its price, what trades the close
+    fill = trade(before, order, scene, column="half_spread_close")
+    is_new = jnp.sign(fill.book.held) != side
+    return _Way(
+        before=before,
+        fill=fill,
+        hold=held,
+        book=fill.book,
+        levels=_attached(levels, fill, is_new, scene),
+        opened=opened,
+        is_wiped=None,
+    )
+
+
+def _close(book: Book, levels: Levels | None, order: Order, scene: Scene) -> _Way:
+    side = jnp.sign(book.held)
+    fill = trade(book, order, scene)
+    scene = scene.replace(bar=fill.bar)
+    levels = _attached(levels, fill, jnp.sign(fill.book.held) != side, scene)
+    after = with_dividends(fill.book, scene)
+    opened = after.marked(fill.bar.open).equity
+    held = hold(after, levels, fill.bar.open, None, scene)
+    if levels is not None:
+        levels = brackets.seen(levels, jnp.sign(after.held), None, fill.bar)
+    return _Way(
+        before=book,
+        fill=fill,
+        hold=held,
+        book=held.book,
+        levels=levels,
+        opened=opened,
+        is_wiped=None,
+    )
+
+
+def _relaxed(account: Account, bar: Bar, rules: Rules) -> tuple[Bar, jax.Array | None]:
+    """The bar as past orders have left it: transient impact dies away over its time."""
+    if rules.impact is None or account.displacement is None:
+        return bar, None
+    left = impact.relax(rules.impact, account.displacement, bar.years)
+    return moved(bar, (left - account.displacement) / (1.0 + account.displacement)), left
+
+
+def _on_ticks(order: Order, bar: Bar, rules: Rules) -> Order:
+    """The order with its prices at whole ticks: a limit to the passive side, a stop further off."""
+    if rules.tick_size is None:
+        return order
+    is_buy = order.quantity > 0
+    limit, stop = order.limit, order.stop
+    if limit is not None:
+        limit = brackets.to_tick(limit, is_buy, bar, rules.tick_size)
+    if stop is not None:
+        stop = brackets.to_tick(stop, ~is_buy, bar, rules.tick_size)
+    return order.replace(limit=limit, stop=stop)  # type: ignore[attr-defined]
+
+
+def _due(account: Account, order: Order) -> tuple[Order, jax.Array | None]:
+    """What trades in this bar, and what is still under way."""
+    quantity, waiting = order.quantity, account.waiting
+    if waiting is not None:
+        quantity, waiting = waiting[0], jnp.concatenate([waiting[1:], quantity[None]])
+    if account.rest is not None:
+        quantity = quantity + account.rest
+    return order.replace(quantity=quantity), waiting  # type: ignore[attr-defined]
+
+
+def _attached(levels: Levels | None, fill: Fill, is_new: jax.Array, scene: Scene) -> Levels | None:
+    """The levels of the brackets after a trade."""
+    rules, side = scene.rules, jnp.sign(fill.book.held)
+    if rules.brackets is None or levels is None:
+        return None
+    return brackets.attach(
+        rules.brackets, levels, side, fill.price, is_new, scene.bar, rules.tick_size
+    )
+
+
+def _book(
+    account: Account,
+    way: _Way,
+    waiting: jax.Array | None,
+    displacement: jax.Array | None,
+    scene: Scene,
+) -> tuple[Account, Move]:
+    """The account after a bar: equity with compensation, peaks, open positions, ruin."""
+    fill, book, close = way.fill, way.book, way.fill.bar.close
+    change = book.change
+    survived = (way.opened > MIN_GROWTH) & (fill.book.equity > MIN_GROWTH)
+    survived &= change > MIN_GROWTH - 1
+    growth = jnp.where(survived, change, MIN_GROWTH - 1.0)
     log_growth = jnp.log1p(growth)
     # Read off the logarithm, which XLA computes once; the above it repeats for each leaf below.
     survived = log_growth > _RUIN_LOG
@@ -147,25 +307,77 @@ def book(account: Account, weights: jax.Array, move: Move, bar: jax.Array) -> Ac
     log_equity = account.log_equity + increment
     error = (log_equity - account.log_equity) - increment
 
-    after = jnp.where(survived, move.weights_after, 0.0)
-    same_side = account.weights * after > 0
-    kept = jnp.where(same_side, account.open_return + account.weights * bar[:, 0], 0.0)
-    earned = kept + after * (bar[:, 3] - bar[:, 0]) / (1.0 + bar[:, 0])
-    held = jnp.where(same_side, account.bars_held, 0.0) + 1.0
-    return account.replace(  # type: ignore[attr-defined]
-        weights=jnp.where(survived, weights, 0.0),
-        open_return=jnp.where(after != 0, earned, 0.0),
-        bars_held=jnp.where(after != 0, held, 0.0),
+    held = jnp.where(survived, book.held, 0.0)
+    traded = fill.book.held
+    same_side = account.weights * traded > 0
+    before = jnp.where(same_side, account.open_return + way.before.gain, 0.0)
+    bars_held = jnp.where(same_side, account.bars_held, 0.0) + 1.0
+    code = way.hold.code
+    if way.is_wiped is not None:
+        code = jnp.where(way.is_wiped & (account.weights != 0), LIQUIDATION, code)
+    is_open = held != 0
+    scale = (1.0 + close) / (1.0 + growth)
+    after = account.replace(  # type: ignore[attr-defined]
+        weights=jnp.where(is_open, held * scale, 0.0),
+        open_return=jnp.where(is_open, before + (book.gain - way.before.gain), 0.0),
+        bars_held=jnp.where(is_open, bars_held, 0.0),
         log_equity=log_equity,
         log_equity_error=error,
         peak_log_equity=jnp.maximum(account.peak_log_equity, log_equity),
         last_return=growth,
         is_ruined=account.is_ruined | ~survived,
     )
+    goes_on = survived & (code == NO_EXIT)
+    return _remembered(after, way, waiting, displacement, goes_on, scale, scene), Move(
+        gap=way.before.change,
+        cost=book.cost,
+        carry=book.carry,
+        gain=growth,
+        traded=fill.filled * (1.0 + fill.price),
+        price=fill.price,
+        weights_before=way.before.held * (1.0 + way.before.price) / _safe(way.before.equity),
+        weights_after=jnp.where(survived, traded, 0.0)
+        * (1.0 + fill.book.price)
+        / _safe(fill.book.equity),
+        exit_code=code,
+        exit_price=way.hold.price,
+        margin_bound=fill.is_cut,
+    )
+
+
+def _remembered(
+    account: Account,
+    way: _Way,
+    waiting: jax.Array | None,
+    displacement: jax.Array | None,
+    goes_on: jax.Array,
+    scale: jax.Array,
+    scene: Scene,
+) -> Account:
+    """The account with what only some rules remember.
+
+    goes_on: bool[A], neither exit nor ruin; scale: f32[A], from exposure at the last close to now.
+    """
+    kept: dict[str, Any] = {}
+    if way.levels is not None:
+        kept["levels"] = brackets.rebased(way.levels, way.fill.bar)
+    if waiting is not None:
+        kept["waiting"] = jnp.where(goes_on[None], waiting * scale[None], 0.0)
+    if way.fill.rest is not None:
+        kept["rest"] = jnp.where(goes_on, way.fill.rest * scale, 0.0)
+    if displacement is not None:
+        kept["displacement"] = jnp.where(account.is_ruined, 0.0, displacement + way.fill.transient)
+    if scene.lot is not None:
+        held = jnp.where(account.is_ruined, 0.0, way.book.held)
+        lots = jnp.round(held / scene.lot)
+        price = scene.bar.price * (1.0 + scene.bar.close)
+        value = scene.rules.lot_size * price * per_currency(account, scene.rules)
+        kept |= {"lots": lots.astype(jnp.int32), "weights": lots * value}
+    return account.replace(**kept)  # type: ignore[attr-defined]
 
 
 def start_day(account: Account, is_new_day: jax.Array) -> Account:
-    """Remember the equity at the start of a day; call before booking the day's first bar."""
+    """Remember the equity at the start of a day, before the day's first bar is booked."""
     return account.replace(  # type: ignore[attr-defined]
         day_log_equity=jnp.where(is_new_day, account.log_equity, account.day_log_equity)
     )

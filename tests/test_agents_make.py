@@ -8,7 +8,7 @@ import pytest
 from jaxtrade import agents
 from jaxtrade.agents import PPO
 from jaxtrade.decision import Observation
-from jaxtrade.envs.trading import Trading
+from jaxtrade.envs import Levels, Trading
 from jaxtrade.specs import JaxtradeError
 
 
@@ -118,7 +118,7 @@ def test_what_varies_is_a_leaf_and_what_shapes_is_not():
 
 
 def test_the_greedy_policy_is_the_learner_in_the_setting_it_was_trained_in():
-    env, params = Trading(levels=(-0.5, 0.0, 0.25, 1.0)), Trading().default_params
+    env, params = Trading(actions=Levels((-0.5, 0.0, 0.25, 1.0))), Trading().default_params
     agent = agents.make("ppo", hidden_sizes=(8,))
     learner = jax.jit(lambda key: agent.init(key, env, params))(jax.random.key(0))
     policy = agents.greedy_policy(agent, learner, env, params)

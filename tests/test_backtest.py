@@ -80,7 +80,7 @@ def test_the_future_changes_nothing_in_the_past() -> None:
 def test_buy_and_hold_earns_the_market_less_one_trade() -> None:
     market, env, params, *_ = trained()
     costs = make_costs(commission_rate=1e-3, half_spread=0.0)
-    params = params.replace(costs=costs)
+    params = params.replace(rules=params.rules.replace(costs=costs))
     hold, flat, random = baselines(env, params, market, span="all", seed=0)
     first = int(params.first)
     bought, sold = market.open_prices()[first + 1, 0], market.close_prices()[-1, 0]

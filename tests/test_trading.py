@@ -55,13 +55,13 @@ def test_six_bars_by_hand():
     # Observations: log returns of two bars; the account scaled as `account_features` says.
     # Observations: two log returns; exposure, open return x 10, bars held / 100, drawdown x 5,
     # the day's and the last bar's return x 20, clipped. The open return is the sum over the bars
-    # of what the position made, over the equity of the moment.
+    # of what the position made, over the equity at the last close.
     log_returns = np.log([1, 1, 1.21, 99 / 121, 81 / 99, 100 / 81])
     seen = steps["info"]["final_observation"]
     windows = [log_returns[row - 1 : row + 1] for row in (2, 3, 4, 5)]
     np.testing.assert_allclose(seen.market[..., 0], windows, atol=1e-6)
     np.testing.assert_allclose(obs.market[:, 0], [0, 0], atol=1e-7)
-    open_return = 110 / 989 - 110 / 1099 - 110 / 989
+    open_return = (1210 - 1100) / 1000 - (1210 - 990) / 1099
     rest = [5 * (1 - 879 / 1099), 20 * -0.1, 20 * -0.1]  # -20 % is clipped at -2 / 20
     account = [990 / 879, 10 * open_return, 0.02, *rest]
     np.testing.assert_allclose(seen.account[1], account, rtol=1e-5)

@@ -1,0 +1,57 @@
+"""Where episodes begin and end: drawn from a counter in the state, without keys."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+WEYL = 0x9E3779B9
+"""Added to a seed for the next draw; over this sequence `mix` draws like random."""
+
+
+def mix(seed: jax.Array) -> jax.Array:
+    """A u32 from a u32: the finaliser of MurmurHash3. Over a Weyl sequence it draws like random."""
+    h = (seed ^ (seed >> 16)) * jnp.uint32(0x85EBCA6B)
+    h = (h ^ (h >> 13)) * jnp.uint32(0xC2B2AE35)
+    return h ^ (h >> 16)
+
+
+def scale(draw: jax.Array, count: jax.Array) -> jax.Array:
+    """floor(draw * count / 2**32), i32[] in 0 .. count - 1, from a u32 draw without 64 bits."""
+    half, low = jnp.uint32(16), jnp.uint32(0xFFFF)
+    size = count.astype(jnp.uint32)
+    upper, lower = (draw >> half) * (size & low), (draw & low) * (size >> half)
+    carry = (((draw & low) * (size & low)) >> half) + (upper & low) + (lower & low)
+    high = (draw >> half) * (size >> half) + (upper >> half) + (lower >> half)
+    return (high + (carry >> half)).astype(jnp.int32)
+
+
+def possible_starts(
+    spans: Sequence[tuple[int, int]],
+    steps: int | None,
+    weights: Sequence[float] | None = None,
+    allowed: NDArray[np.bool_] | None = None,
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Every row i32[S] at which an episode may begin, and the row i32[S] at which its data end.
+
+    spans: first and last row of each market; steps: of an episode, None for all of a market, from
+    its first row; weights: how often each market is drawn, by default as it has rows to begin at;
+    allowed: bool[T], rows that may begin one. Weights are kept by repeating rows, to within one
+    part in some thousand of them.
+    """
+    starts = []
+    for first, last in spans:
+        rows = np.arange(first, first + 1 if steps is None else max(last - steps, first) + 1)
+        starts.append(rows if allowed is None else rows[allowed[rows]])
+    if weights is not None:
+        share = np.asarray(weights, np.float64) / np.sum(weights)
+        size = max(max(len(rows) for rows in starts), 1_000)
+        total = max(size / max(share.max(), 1e-9), size)
+        starts = [
+            np.resize(rows, round(part * total)) if len(rows) else rows
+            for rows, part in zip(starts, share, strict=True)
+        ]
+    ends = [np.full(len(rows), last) for rows, (_, last) in zip(starts, spans, strict=True)]
+    return np.concatenate(starts).astype(np.int32), np.concatenate(ends).astype(np.int32)
