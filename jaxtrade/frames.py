@@ -17,6 +17,7 @@ in its frame where the missing one would have.
 import functools
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,11 +30,22 @@ from jaxtrade.specs import JaxtradeError
 
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": DAY_SECONDS}
 
-_PARTIAL = ("open", "high", "low", "close", "volume", "position", "start", "elapsed")
-"""Rows of the carry for the slow bar in the making: its prices over the close of the slow bar
-before, minus one; its volume; then in seconds: from the start of its frame to the start of its
-last bar, from Monday to the start of its frame, from the start of the slow bar before to its own.
-"""
+
+class _SlowBar(NamedTuple):
+    """A slow bar in the making, as rows of the carry, each f32[A].
+
+    Prices are over the close of the slow bar before, minus one. `position`: seconds from the start
+    of its frame to the start of its last bar; `elapsed`: from the start of the slow bar before to
+    its own, never less than the frame.
+    """
+
+    open: jax.Array
+    high: jax.Array
+    low: jax.Array
+    close: jax.Array
+    volume: jax.Array
+    position: jax.Array
+    elapsed: jax.Array
 
 
 def split_name(name: str) -> tuple[str, int]:
@@ -156,68 +168,70 @@ def _together(members: tuple[Indicator, ...]) -> Indicator:
 
 def _init(frame: Frame, num_assets: int) -> jax.Array:
     """The carry before the first bar: no slow bar in the making, the last one just complete."""
-    inner = frame.indicator.init(num_assets)
     none = jnp.zeros(num_assets, jnp.float32)
-    still = Bar(
-        open=none,
-        high=none,
-        low=none,
-        close=none,
-        volume=none,
-        context=jnp.zeros(0, jnp.float32),
-        clock=jnp.zeros(3, jnp.float32),
-    )
-    partial = np.zeros((len(_PARTIAL), num_assets), np.float32)
-    partial[_PARTIAL.index("position")] = frame.frame_seconds - frame.bar_seconds
-    return jnp.concatenate([inner, frame.indicator.update(inner, still)[1], partial])
+    position = jnp.full(num_assets, frame.frame_seconds - frame.bar_seconds, jnp.float32)
+    empty = _SlowBar(none, none, none, none, none, position=position, elapsed=none)
+    known = _seen(frame, frame.indicator.init(num_assets), empty, start=jnp.float32(0))
+    inner = known.shape[0] - len(frame.indicator.columns)
+    known = jnp.concatenate([frame.indicator.init(num_assets), known[inner:]])
+    return jnp.concatenate([known, known, jnp.stack(empty)])
 
 
 def _update(frame: Frame, carry: jax.Array, bar: Bar) -> tuple[jax.Array, jax.Array]:
-    """One bar further: the next carry, and the columns shown."""
+    """One bar further: the next carry, and the columns shown.
+
+    What is known without the slow bar in the making, and what will be once it is over, are carried
+    side by side: so it takes one update of the indicator, whichever bar completes or closes it.
+    """
     length, bar_length = np.float32(frame.frame_seconds), np.float32(frame.bar_seconds)
-    known, partial = carry[: -len(_PARTIAL)], carry[-len(_PARTIAL) :]
-    second = jnp.round(bar.clock[1] * np.float32(WEEK_SECONDS))  # since Monday, exact
-    position = jax.lax.rem(second, length)  # of this bar in its frame
-    last = partial[5] + jnp.round(bar.clock[2] * np.float32(YEAR_SECONDS))
-    goes_on = last == position  # this bar is in the frame of the one before
-    was_complete = partial[5] + bar_length >= length
+    columns, times = len(frame.indicator.columns), len(_SlowBar._fields)
+    size = (carry.shape[0] - times) // 2
+    known, pending, slow = carry[:size], carry[size : 2 * size], _SlowBar(*carry[2 * size :])
 
-    known = jnp.where((goes_on | was_complete)[None], known, _see(frame, known, partial))
-    is_first = ~goes_on | was_complete
-    before = jnp.where(is_first[None], np.float32(0), partial[:5])
-    prices = jnp.stack([bar.open, bar.high, bar.low, bar.close])
-    moved = before[3:4] + prices + before[3:4] * prices
-    partial = jnp.stack(
-        [
-            jnp.where(is_first, moved[0], partial[0]),
-            jnp.maximum(moved[1], jnp.where(is_first, moved[1], partial[1])),
-            jnp.minimum(moved[2], jnp.where(is_first, moved[2], partial[2])),
-            moved[3],
-            before[4] + bar.volume,
-            jnp.broadcast_to(position, bar.close.shape),
-            jnp.broadcast_to(second - position, bar.close.shape),
-            jnp.where(is_first, jnp.maximum(last - position, length), partial[7]),
-        ]
+    second = jnp.round(bar.clock[1] * np.float32(WEEK_SECONDS))  # exact; 0 is Monday 00:00
+    position = jax.lax.rem(second, length)
+    since = slow.position + jnp.round(bar.clock[2] * np.float32(YEAR_SECONDS))
+    is_first = (since != position) | (slow.position + bar_length >= length)
+    is_last = position + bar_length >= length
+
+    elapsed = jnp.where(is_first, jnp.maximum(since - position, length), slow.elapsed)
+    slow = _longer(slow, bar, is_first)._replace(
+        position=jnp.broadcast_to(position, elapsed.shape), elapsed=elapsed
     )
-    is_complete = position + bar_length >= length
-    known = jnp.where(is_complete, _see(frame, known, partial), known)
-    columns = len(frame.indicator.columns)
-    return jnp.concatenate([known, partial]), known[known.shape[0] - columns :]
+    known = jnp.where(is_first[None], pending, known)
+    pending = _seen(frame, known[: size - columns], slow, start=second - position)
+    shown = jnp.where(is_last, pending[size - columns :], known[size - columns :])
+    return jnp.concatenate([known, pending, jnp.stack(slow)]), shown
 
 
-def _see(frame: Frame, known: jax.Array, partial: jax.Array) -> jax.Array:
-    """The indicator's carry and columns, f32[K + columns, A], after a slow bar."""
-    start, elapsed = partial[6, :1], partial[7, :1]
-    week = start / np.float32(WEEK_SECONDS)
+def _longer(slow: _SlowBar, bar: Bar, is_first: jax.Array) -> _SlowBar:
+    """The slow bar with this bar at its end, or with this as its first; its times as before."""
+    close, volume = (jnp.where(is_first, np.float32(0), x) for x in (slow.close, slow.volume))
+    growth = np.float32(1) + close
+    opened, high, low = (close + growth * x for x in (bar.open, bar.high, bar.low))
+    return slow._replace(
+        open=jnp.where(is_first, opened, slow.open),
+        high=jnp.where(is_first, high, jnp.maximum(slow.high, high)),
+        low=jnp.where(is_first, low, jnp.minimum(slow.low, low)),
+        close=close + growth * bar.close,
+        volume=volume + bar.volume,
+    )
+
+
+def _seen(frame: Frame, inner: jax.Array, slow: _SlowBar, *, start: jax.Array) -> jax.Array:
+    """The indicator's next carry and its columns, f32[K + columns, A], after a slow bar.
+
+    start: f32[], seconds from Monday to the start of its frame.
+    """
     day = jax.lax.rem(start, np.float32(DAY_SECONDS)) / np.float32(DAY_SECONDS)
-    slow = Bar(
-        open=partial[0],
-        high=partial[1],
-        low=partial[2],
-        close=partial[3],
-        volume=partial[4],
+    week, years = start / np.float32(WEEK_SECONDS), slow.elapsed[0] / np.float32(YEAR_SECONDS)
+    bar = Bar(
+        open=slow.open,
+        high=slow.high,
+        low=slow.low,
+        close=slow.close,
+        volume=slow.volume,
         context=jnp.zeros(0, jnp.float32),
-        clock=jnp.concatenate([day, week, elapsed / np.float32(YEAR_SECONDS)]),
+        clock=jnp.stack([day, week, years]),
     )
-    size = known.shape[0] - len(frame.indicator.columns)
-    return jnp.concatenate(frame.indicator.update(known[:size], slow))
+    return jnp.concatenate(frame.indicator.update(inner, bar))
