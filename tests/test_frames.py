@@ -1,12 +1,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnxruntime
 import pandas as pd
 import pytest
 
 from jaxtrade import features, frames
 from jaxtrade.frames import at_frame, check_frame, frame_label, split_name
 from jaxtrade.indicators import INDICATORS, Indicator, ema
+from jaxtrade.live import export
 from jaxtrade.market import Market
 from jaxtrade.specs import FeatureSpec, JaxtradeError, MarketSpec
 from tests.bundles import assert_decide_alike, exported, fitted, network_policy, rows_of
@@ -314,6 +316,29 @@ def test_the_start_is_forgotten_after_the_warmup():
         assert gap.max() < 1e-3
 
 
+def test_the_exported_graph_shows_the_same():
+    market = Market.from_frame(holes(random_frame(900, freq="min")), bar_seconds=60)
+    spec = FeatureSpec(names=("rsi@5m", "relative_volume@5m"), bar_seconds=60)
+
+    def update(carry, bar, clock):
+        seen = features.make_bar(bar[:4], bar[4], jnp.zeros(0, jnp.float32), clock)
+        carry, row = features.update(spec, carry, seen)
+        return {"next": carry, "row": row}
+
+    carry = np.asarray(features.init_carry(spec, 1))
+    shapes = {"carry": carry.shape, "bar": (5, 1), "clock": (3,)}
+    graph = export._graph(update, shapes, ["next", "row"])
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    bars = np.concatenate([market.bars, market.volume[..., None]], axis=-1).swapaxes(1, 2)
+    rows = []
+    for bar, clock in zip(bars, market.clock, strict=True):
+        carry, row = session.run(None, {"carry": carry, "bar": bar, "clock": clock})
+        rows.append(row)
+    table = features.raw_table(spec, market)
+    np.testing.assert_allclose(np.reshape(rows, table.shape), table, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
 def test_an_exported_policy_sees_the_same():
     market = Market.from_frame(holes(random_frame(1_400, freq="min")), bar_seconds=60)
     names = ("log_return", "rsi@5m", "macd@1h", "relative_volume@5m")
