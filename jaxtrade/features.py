@@ -12,12 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtrade.indicators import INDICATORS, Bar, Indicator, init_all, update_all
+from jaxtrade.frames import at_frame, init_all, split_name, update_all
+from jaxtrade.indicators import INDICATORS, Bar, Indicator
 from jaxtrade.market import Market
 from jaxtrade.specs import FeatureSpec, JaxtradeError, MarketSpec
 
 SPREAD_COLUMN = "spread"
 """The context column that holds the relative spread; its feature is called `relative_spread`."""
+
+SPREAD_SWITCH, CONTEXT_SWITCH = "relative_spread", "context"
+"""What switches that column on, and all other context columns."""
 
 
 DEFAULT_FEATURES = FeatureSpec(
@@ -39,50 +43,65 @@ def resolve(
 ) -> FeatureSpec:
     """The feature specification from names switched on and off and from what the market has.
 
-    Besides the indicators there are two names: `relative_spread`, the context column `spread`
-    where the market has one, and `context`, all other context columns.
+    Besides the indicators, each also on a slower frame (`rsi@15m`, see `frames`), there are two
+    names: `relative_spread`, the context column `spread` where the market has one, and `context`,
+    all other context columns.
+
+    Raises:
+        JaxtradeError: an unknown name, a frame that the market's bars do not make up, or nothing
+            switched on.
     """
-    for name in switches:
-        if name not in (*INDICATORS, "relative_spread", "context"):
-            raise JaxtradeError(
-                f"unknown feature {name!r}: there are {', '.join(INDICATORS)}, "
-                "relative_spread, context"
-            )
+    own = [name for name in switches if name not in (SPREAD_SWITCH, CONTEXT_SWITCH)]
+    for name in own:
+        _indicator(name, market.bar_seconds)
     context = tuple(
         column
         for column in market.context
-        if switches.get("relative_spread" if column == SPREAD_COLUMN else "context", False)
+        if switches.get(SPREAD_SWITCH if column == SPREAD_COLUMN else CONTEXT_SWITCH, False)
     )
-    names = tuple(name for name, on in switches.items() if on and name in INDICATORS)
+    names = tuple(name for name in own if switches[name])
     if not names and not context:
         raise JaxtradeError("every feature is switched off: an observation needs at least one")
-    return FeatureSpec(names=names, context=context, window=window, clip=clip)
+    bar_seconds = market.bar_seconds if any(split_name(name)[1] for name in names) else 0
+    return FeatureSpec(
+        names=names, context=context, window=window, clip=clip, bar_seconds=bar_seconds
+    )
 
 
 def columns(spec: FeatureSpec) -> tuple[str, ...]:
     """Names of the F columns, in order."""
-    own = [column for name in spec.names for column in _indicator(name).columns]
-    return (*own, *("relative_spread" if c == SPREAD_COLUMN else c for c in spec.context))
+    own = [column for each in _indicators(spec) for column in each.columns]
+    return (*own, *(SPREAD_SWITCH if c == SPREAD_COLUMN else c for c in spec.context))
 
 
 def groups(spec: FeatureSpec) -> tuple[str, ...]:
     """For each of the F columns, the name of the indicator or context column it belongs to."""
-    own = [name for name in spec.names for _ in _indicator(name).columns]
+    members = zip(spec.names, _indicators(spec), strict=True)
+    own = [name for name, each in members for _ in each.columns]
     return (*own, *columns(spec)[len(own) :])
 
 
 def lookback(spec: FeatureSpec) -> int:
     """Bars that one observation reaches back by definition: the embargo between spans."""
-    return spec.window + max((_indicator(name).lookback for name in spec.names), default=1)
+    return spec.window + max((each.lookback for each in _indicators(spec)), default=1)
 
 
 def warmup_bars(spec: FeatureSpec) -> int:
     """Bars of history after which the start of the recursions is forgotten to 1e-5."""
-    return spec.window + max((_indicator(name).memory for name in spec.names), default=1)
+    return spec.window + max((each.memory for each in _indicators(spec)), default=1)
 
 
 def context_rows(spec: FeatureSpec, market: Market) -> np.ndarray:
-    """The market's context columns that the specification uses, f32[T, C], in its order."""
+    """The market's context columns that the specification uses, f32[T, C], in its order.
+
+    Raises:
+        JaxtradeError: the market lacks one, or its bars have another length than frames are for.
+    """
+    if spec.bar_seconds not in (0, market.spec.bar_seconds):
+        raise JaxtradeError(
+            f"{market.name()}: has bars of {market.spec.bar_seconds} s, the features' frames are "
+            f"for bars of {spec.bar_seconds} s: give such bars, or resolve the features anew"
+        )
     missing = [name for name in spec.context if name not in market.spec.context]
     if missing:
         raise JaxtradeError(
@@ -95,12 +114,12 @@ def context_rows(spec: FeatureSpec, market: Market) -> np.ndarray:
 
 def init_carry(spec: FeatureSpec, num_assets: int) -> jax.Array:
     """The state of all indicators before the first bar, f32[K, A]."""
-    return init_all([_indicator(name) for name in spec.names], num_assets)
+    return init_all(_indicators(spec), num_assets)
 
 
 def update(spec: FeatureSpec, carry: jax.Array, bar: Bar) -> tuple[jax.Array, jax.Array]:
     """One bar further: the next carry f32[K, A] and the raw feature row f32[A, F]."""
-    carry, values = update_all([_indicator(name) for name in spec.names], carry, bar)
+    carry, values = update_all(_indicators(spec), carry, bar)
     if spec.context:
         num_assets = bar.close.shape[0]
         context = jnp.broadcast_to(bar.context[:, None], (len(spec.context), num_assets))
@@ -111,8 +130,7 @@ def update(spec: FeatureSpec, carry: jax.Array, bar: Bar) -> tuple[jax.Array, ja
 def raw_table(spec: FeatureSpec, market: Market) -> jax.Array:
     """The feature rows of a whole market before normalising, f32[T, A, F]."""
     context = context_rows(spec, market)
-    indicators = tuple(_indicator(name) for name in spec.names)
-    return _scan_table(spec, indicators, market.bars, market.volume, context, market.clock)
+    return _scan_table(spec, _indicators(spec), market.bars, market.volume, context, market.clock)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -218,7 +236,22 @@ def _account_scale(num_assets: int) -> tuple[np.ndarray, ...]:
     return tuple(np.asarray([*rows, *_ACCOUNT_SCALARS], np.float32).T)
 
 
-def _indicator(name: str) -> Indicator:
-    if name not in INDICATORS:
-        raise JaxtradeError(f"unknown feature {name!r}: there are {', '.join(INDICATORS)}")
-    return INDICATORS[name]
+def _indicators(spec: FeatureSpec) -> tuple[Indicator, ...]:
+    """What the names of a specification mean, in their order."""
+    return tuple(_indicator(name, spec.bar_seconds) for name in spec.names)
+
+
+def _indicator(name: str, bar_seconds: int) -> Indicator:
+    """What a name means on bars of that length; without a frame their length is all one."""
+    base, frame_seconds = split_name(name)
+    if base not in INDICATORS:
+        raise JaxtradeError(
+            f"unknown feature {name!r}: there are {', '.join(INDICATORS)}, each also on a slower "
+            f"frame (like rsi@1h), and {SPREAD_SWITCH}, {CONTEXT_SWITCH}"
+        )
+    if not frame_seconds:
+        return INDICATORS[base]
+    try:
+        return at_frame(INDICATORS[base], frame_seconds, bar_seconds)
+    except JaxtradeError as error:
+        raise JaxtradeError(f"feature {name!r}: {error}") from error

@@ -53,13 +53,23 @@ class Recursion:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Frame:
+    """An indicator of bars of `frame_seconds` made from bars of `bar_seconds`, see `frames`."""
+
+    indicator: "Indicator"
+    frame_seconds: int
+    bar_seconds: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Indicator:
     """A recursion over bars.
 
     `columns` names what it emits. `lookback` is how many bars its definition reaches back;
     `memory` after how many bars the effect of its starting value is below 1e-5 of it.
     `init(A)` gives the carry f32[K, A]; `update(carry, bar)` the next carry and f32[columns, A].
-    Where the carry follows a linear `recursion`, `update` is that and its `emit`.
+    Where the carry follows a linear `recursion`, `update` is that and its `emit`; where the bars
+    are of a slower `frame`, it is `frames.at_frame`'s.
     """
 
     columns: tuple[str, ...]
@@ -68,6 +78,7 @@ class Indicator:
     init: Callable[[int], jax.Array]
     update: Callable[[jax.Array, Bar], tuple[jax.Array, jax.Array]]
     recursion: Recursion | None = None
+    frame: Frame | None = None
 
 
 def init_all(indicators: Sequence[Indicator], num_assets: int) -> jax.Array:

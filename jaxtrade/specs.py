@@ -77,18 +77,23 @@ class FeatureSpec:
     """The columns of a feature table: indicator names in order, then context columns as they come.
 
     `window` is the number of rows W that an observation shows; a normalised value is clipped to
-    +-`clip` standard deviations.
+    +-`clip` standard deviations. A name may carry a slower frame (`rsi@15m`); then `bar_seconds`
+    is the length of the market's bars. Without frames it is 0: bars of any length will do.
     """
 
     names: tuple[str, ...]
     context: tuple[str, ...] = ()
     window: int = 32
     clip: float = 5.0
+    bar_seconds: int = 0
 
     @property
     def schema_hash(self) -> str:
         """Twelve hex digits that change with anything that changes the meaning of a column."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        fields = dataclasses.asdict(self)
+        if not self.bar_seconds:
+            del fields["bar_seconds"]  # a bundle from before there were frames keeps its hash
+        text = json.dumps(fields, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -267,6 +272,7 @@ def _metadata(tree: dict[str, Any]) -> BundleMetadata:
                 context=tuple(spec["context"]),
                 window=int(spec["window"]),
                 clip=unlimited if spec["clip"] is None else float(spec["clip"]),
+                bar_seconds=int(spec.get("bar_seconds", 0)),
             ),
             "limits": RiskLimits(**known),
             "levels": tuple(float(level) for level in fields["levels"]),
