@@ -5,7 +5,7 @@ holds what they share. To add one: subclass `Environment` as a frozen dataclass,
 `MAKERS` below, and run `tests/kit.py` on it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnax
@@ -13,6 +13,18 @@ import gymnax
 from jaxtrade.envs.actions import Exposure, Levels, PricedOrders, Weights
 from jaxtrade.envs.base import Environment
 from jaxtrade.envs.params import EnvParams
+from jaxtrade.envs.presets import (
+    Forex,
+    LeveragedETF,
+    Perpetual,
+    Portfolio,
+    StockTrading,
+    make_forex,
+    make_leveraged_etf,
+    make_perpetual,
+    make_portfolio,
+    make_stock,
+)
 from jaxtrade.envs.trading import State, Trading, make_trading
 from jaxtrade.market import Market
 from jaxtrade.specs import unknown_name
@@ -22,21 +34,34 @@ __all__ = [
     "EnvParams",
     "Environment",
     "Exposure",
+    "Forex",
     "Levels",
+    "LeveragedETF",
+    "Perpetual",
+    "Portfolio",
     "PricedOrders",
     "State",
+    "StockTrading",
     "Trading",
     "Weights",
     "make",
 ]
 
-MAKERS: dict[str, Callable[..., tuple[Any, Any]]] = {"Trading-v0": make_trading}
+MAKERS: dict[str, Callable[..., tuple[Any, Any]]] = {
+    "Trading-v0": make_trading,
+    "StockTrading-v0": make_stock,
+    "LeveragedETF-v0": make_leveraged_etf,
+    "Forex-v0": make_forex,
+    "Perpetual-v0": make_perpetual,
+    "Portfolio-v0": make_portfolio,
+}
 """For each environment, the function from a market and options to (env, params)."""
 
-gymnax.register("Trading-v0", Trading)
+for _family in (Trading, StockTrading, LeveragedETF, Forex, Perpetual, Portfolio):
+    gymnax.register(f"{_family.__name__}-v0", _family)
 
 
-def make(env_id: str, *, market: Market, **options: Any) -> tuple[Any, Any]:
+def make(env_id: str, *, market: Market | Sequence[Market], **options: Any) -> tuple[Any, Any]:
     """An environment on a market, and its parameters.
 
     Raises:

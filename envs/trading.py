@@ -18,6 +18,7 @@ from jax.experimental import checkify
 
 from jaxtrade import ledger, risk
 from jaxtrade import rewards as reward_terms
+from jaxtrade.assemble import combine
 from jaxtrade.brackets import STOP
 from jaxtrade.decision import Observation, observe
 from jaxtrade.envs.actions import Actions, Exposure, Levels, Request, Weights
@@ -396,10 +397,19 @@ def _is_full(limits: jax.Array) -> bool:
 @functools.lru_cache(maxsize=8)
 def _default_params(env: Trading) -> EnvParams:
     with jax.ensure_compile_time_eval():
-        market = make_market(num_bars=5_000)
-        if env.num_assets > 1:
-            raise JaxtradeError(f"{env.name} with {env.num_assets} assets needs a market")
-        return env.params(market)
+        markets = [make_market(num_bars=5_000, seed=seed) for seed in range(env.num_assets)]
+        return env.params(markets[0] if env.num_assets == 1 else _side_by_side(markets))
+
+
+def _side_by_side(markets: Sequence[Market]) -> Market:
+    """Synthetic markets of one asset each as one market."""
+    named = [
+        market.replace(  # type: ignore[attr-defined]
+            spec=dataclasses.replace(market.spec, symbols=(f"SYNTH{number}",))
+        )
+        for number, market in enumerate(markets)
+    ]
+    return combine(named)
 
 
 def make_trading(
