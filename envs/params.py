@@ -199,12 +199,12 @@ def _tags(
     markets: Sequence[Market],
     tags: Sequence[NDArray[np.integer]] | None,
     only_tags: Sequence[int] | None,
-) -> NDArray[np.integer] | None:
-    """The tags of all rows, one market after the other."""
+) -> NDArray[np.integer]:
+    """The tags of all rows, one market after the other; none if there are none."""
     if tags is None:
         if only_tags is not None:
             raise JaxtradeError("only_tags chooses among tags: give these too")
-        return None
+        return np.zeros(0, np.int32)
     lengths, rows = [len(tag) for tag in tags], [market.num_bars for market in markets]
     if lengths != rows:
         raise JaxtradeError(f"tags have {lengths} rows, the markets {rows}: give one tag a row")

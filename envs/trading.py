@@ -129,7 +129,7 @@ class Trading(Environment[State, EnvParams]):
             index, end = params.starts[drawn], params.ends[drawn]  # type: ignore[index]
         account = ledger.open_account(self.num_assets, params.rules)
         if _is_full(params.limits):
-            account = account.replace(memory=risk.init_memory(self.num_assets))  # type: ignore[attr-defined]
+            account = dataclasses.replace(account, memory=risk.init_memory(self.num_assets))
         recent = jnp.zeros((self.history, self.num_assets + 1), jnp.float32)
         return State(
             index=index,
@@ -163,7 +163,7 @@ class Trading(Environment[State, EnvParams]):
         index = state.index + 1
         bar = params.tape.bar(index)
         is_past = index > self._end(state, params)  # past the data: ruin, no bar again
-        bar = bar.replace(years=jnp.where(is_past, jnp.nan, bar.years))  # type: ignore[attr-defined]
+        bar = dataclasses.replace(bar, years=jnp.where(is_past, jnp.nan, bar.years))
 
         target, binding = self.review(state, request.exposure, bar, params)
         order = _order(state.account, target, request, bar, params)
@@ -171,14 +171,14 @@ class Trading(Environment[State, EnvParams]):
         if account.memory is not None:
             stopped = move.exit_code == STOP
             memory = risk.remember(account.memory, ledger.drawdown(account), stopped, params.limits)
-            account = account.replace(memory=memory)
-        after = state.replace(index=index, time=state.time + 1, account=account)  # type: ignore[attr-defined]
+            account = dataclasses.replace(account, memory=memory)
+        after = dataclasses.replace(state, index=index, time=state.time + 1, account=account)
         if state.recent is not None:
             row = jnp.append(target, account.last_return)[None]
-            after = after.replace(recent=jnp.concatenate([state.recent[1:], row]))
+            after = dataclasses.replace(after, recent=jnp.concatenate([state.recent[1:], row]))
         is_last = self.is_truncated(after, params)
         facts = _facts(state.account, account, move, is_last)
-        memory, reward, terms = reward_terms.update(self.terms, params.rewards, state.terms, facts)
+        kept, reward, terms = reward_terms.update(self.terms, params.rewards, state.terms, facts)
         info = {
             "target": target,
             "binding": binding,
@@ -189,7 +189,7 @@ class Trading(Environment[State, EnvParams]):
         }
         if params.tags is not None:
             info["regime"] = params.tags[state.index]
-        return after.replace(terms=memory), reward, account.is_ruined, info
+        return dataclasses.replace(after, terms=kept), reward, account.is_ruined, info
 
     def review(
         self, state: State, requested: jax.Array, bar: Bar, params: EnvParams
@@ -246,7 +246,7 @@ class Trading(Environment[State, EnvParams]):
         extra = _extra_features(state)
         if not extra:
             return seen
-        return seen.replace(account=jnp.concatenate([seen.account, *extra]))
+        return dataclasses.replace(seen, account=jnp.concatenate([seen.account, *extra]))
 
     def is_truncated(self, state: State, params: EnvParams) -> jax.Array:
         """The clock has run out, or the data has."""
@@ -404,8 +404,8 @@ def _default_params(env: Trading) -> EnvParams:
 def _side_by_side(markets: Sequence[Market]) -> Market:
     """Synthetic markets of one asset each as one market."""
     named = [
-        market.replace(  # type: ignore[attr-defined]
-            spec=dataclasses.replace(market.spec, symbols=(f"SYNTH{number}",))
+        dataclasses.replace(
+            market, spec=dataclasses.replace(market.spec, symbols=(f"SYNTH{number}",))
         )
         for number, market in enumerate(markets)
     ]

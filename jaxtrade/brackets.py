@@ -5,6 +5,7 @@ closes at the bid, a short one at the ask. Within a bar a gap through a level co
 open, then the stop, then the target: the worse of what the bar allows.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import flax.struct
@@ -14,7 +15,7 @@ import numpy as np
 
 from jaxtrade.sizing import ticks
 from jaxtrade.specs import JaxtradeError
-from jaxtrade.tape import Bar
+from jaxtrade.tape import Bar, Maybe
 
 NO_EXIT, STOP, TARGET, LIQUIDATION = range(4)
 """Why a position ended inside a bar."""
@@ -27,9 +28,9 @@ class Brackets:
     With `in_price` (static) they are in quote currency instead, as pips are.
     """
 
-    stop_loss: jax.Array | None = None
-    take_profit: jax.Array | None = None
-    trailing: jax.Array | None = None
+    stop_loss: Maybe = None
+    take_profit: Maybe = None
+    trailing: Maybe = None
     in_price: bool = flax.struct.field(pytree_node=False, default=False)
 
 
@@ -40,9 +41,9 @@ class Levels:
     stop, target: fixed; best: the best price since the entry, from which the stop trails.
     """
 
-    stop: jax.Array | None = None
-    target: jax.Array | None = None
-    best: jax.Array | None = None
+    stop: Maybe = None
+    target: Maybe = None
+    best: Maybe = None
 
 
 @flax.struct.dataclass(kw_only=True)
@@ -207,7 +208,7 @@ def seen(levels: Levels, side: jax.Array, is_inside: jax.Array | None, bar: Bar)
     if is_inside is not None:
         reached = jnp.where(is_inside, bar.close, reached)
     best = side * jnp.maximum(side * levels.best, side * reached)
-    return levels.replace(best=best)  # type: ignore[attr-defined]
+    return replace(levels, best=best)
 
 
 def rebased(levels: Levels, bar: Bar) -> Levels:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtrade.specs import JaxtradeError
-from jaxtrade.tape import Bar
+from jaxtrade.tape import Bar, Maybe
 
 
 @flax.struct.dataclass(kw_only=True)
@@ -35,14 +35,14 @@ class Costs:
     half_spread: jax.Array
     borrow_rate: jax.Array
     margin_rate: jax.Array
-    maker_rate: jax.Array | None = None
-    commission_per_unit: jax.Array | None = None
-    minimum_ticket: jax.Array | None = None
-    slippage: jax.Array | None = None
-    volatility_slippage: jax.Array | None = None
-    idle_rate: jax.Array | None = None
-    swap_long: jax.Array | None = None
-    swap_short: jax.Array | None = None
+    maker_rate: Maybe = None
+    commission_per_unit: Maybe = None
+    minimum_ticket: Maybe = None
+    slippage: Maybe = None
+    volatility_slippage: Maybe = None
+    idle_rate: Maybe = None
+    swap_long: Maybe = None
+    swap_short: Maybe = None
 
     def columns(self) -> tuple[str, ...]:
         """The columns of the tape that these rates read."""

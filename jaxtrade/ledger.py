@@ -8,6 +8,7 @@ gain is a sum of small terms. Invariant: cash = equity - sum of position values.
 """
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import flax.struct
@@ -15,12 +16,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrade import brackets, impact
-from jaxtrade.brackets import LIQUIDATION, NO_EXIT, Levels
+from jaxtrade.brackets import LIQUIDATION, NO_EXIT, Levels, no_levels
 from jaxtrade.orders import Order
 from jaxtrade.position import Book, Fill, Hold, Scene, hold, moved, trade, wipe_out, with_dividends
 from jaxtrade.risk import Memory
 from jaxtrade.rules import Rules
-from jaxtrade.tape import Bar
+from jaxtrade.tape import Bar, Maybe
 
 MIN_GROWTH = 1e-3
 """Ruin: the open, the trade, the way to the close or all of them leave no more than this fraction
@@ -54,11 +55,11 @@ class Account:
     day_log_equity: jax.Array
     last_return: jax.Array
     is_ruined: jax.Array
-    lots: jax.Array | None = None
+    lots: Maybe = None
     levels: Levels | None = None
-    displacement: jax.Array | None = None
-    waiting: jax.Array | None = None
-    rest: jax.Array | None = None
+    displacement: Maybe = None
+    waiting: Maybe = None
+    rest: Maybe = None
     memory: Memory | None = None
 
 
@@ -105,9 +106,10 @@ def open_account(num_assets: int, rules: Rules | None = None) -> Account:
     if rules is None:
         return account
     has_transient = rules.impact is not None and rules.impact.is_transient
-    return account.replace(  # type: ignore[attr-defined]
+    return replace(
+        account,
         lots=None if rules.lot_size is None else jnp.zeros(num_assets, jnp.int32),
-        levels=rules.brackets and brackets.no_levels(rules.brackets, num_assets),
+        levels=None if rules.brackets is None else no_levels(rules.brackets, num_assets),
         displacement=none if has_transient else None,
         waiting=jnp.zeros((rules.latency, num_assets), jnp.float32) if rules.latency else None,
         rest=None if rules.participation is None else none,
@@ -177,11 +179,11 @@ def _next_open(book: Book, levels: Levels | None, order: Order, scene: Scene) ->
     opened = book.equity
     book, is_wiped = wipe_out(book, scene)
     if is_wiped is not None:
-        order = order.replace(quantity=jnp.where(is_wiped, 0.0, order.quantity))
+        order = replace(order, quantity=jnp.where(is_wiped, 0.0, order.quantity))
     if rules.delay is not None:
         book = book.marked(bar.open + rules.delay * (bar.close - bar.open))
     fill = trade(book, order, scene)
-    scene = scene.replace(bar=fill.bar)
+    scene = replace(scene, bar=fill.bar)
     is_new = jnp.sign(fill.book.held) != side
     levels = _attached(levels, fill, is_new, scene)
     start = jnp.where(is_new, fill.book.price, fill.bar.open)
@@ -210,8 +212,8 @@ def _next_close(book: Book, levels: Levels | None, order: Order, scene: Scene) -
     if levels is not None:
         levels = brackets.seen(levels, side, None, bar)
     is_out = held.code != NO_EXIT
-    order = order.replace(quantity=jnp.where(is_out, 0.0, order.quantity))
-    before = held.book.replace(price=bar.close)  # an exit has its price, what trades the close
+    order = replace(order, quantity=jnp.where(is_out, 0.0, order.quantity))
+    before = replace(held.book, price=bar.close)  # an exit has its price, what trades the close
     fill = trade(before, order, scene, column="half_spread_close")
     is_new = jnp.sign(fill.book.held) != side
     return _Way(
@@ -228,7 +230,7 @@ def _next_close(book: Book, levels: Levels | None, order: Order, scene: Scene) -
 def _close(book: Book, levels: Levels | None, order: Order, scene: Scene) -> _Way:
     side = jnp.sign(book.held)
     fill = trade(book, order, scene)
-    scene = scene.replace(bar=fill.bar)
+    scene = replace(scene, bar=fill.bar)
     levels = _attached(levels, fill, jnp.sign(fill.book.held) != side, scene)
     after = with_dividends(fill.book, scene)
     opened = after.marked(fill.bar.open).equity
@@ -264,7 +266,7 @@ def _on_ticks(order: Order, bar: Bar, rules: Rules) -> Order:
         limit = brackets.to_tick(limit, is_buy, bar, rules.tick_size)
     if stop is not None:
         stop = brackets.to_tick(stop, ~is_buy, bar, rules.tick_size)
-    return order.replace(limit=limit, stop=stop)  # type: ignore[attr-defined]
+    return replace(order, limit=limit, stop=stop)
 
 
 def _due(account: Account, order: Order) -> tuple[Order, jax.Array | None]:
@@ -274,7 +276,7 @@ def _due(account: Account, order: Order) -> tuple[Order, jax.Array | None]:
         quantity, waiting = waiting[0], jnp.concatenate([waiting[1:], quantity[None]])
     if account.rest is not None:
         quantity = quantity + account.rest
-    return order.replace(quantity=quantity), waiting  # type: ignore[attr-defined]
+    return replace(order, quantity=quantity), waiting
 
 
 def _attached(levels: Levels | None, fill: Fill, is_new: jax.Array, scene: Scene) -> Levels | None:
@@ -317,7 +319,8 @@ def _book(
         code = jnp.where(way.is_wiped & (account.weights != 0), LIQUIDATION, code)
     is_open = held != 0
     scale = (1.0 + close) / (1.0 + growth)
-    after = account.replace(  # type: ignore[attr-defined]
+    after = replace(
+        account,
         weights=jnp.where(is_open, held * scale, 0.0),
         open_return=jnp.where(is_open, before + (book.gain - way.before.gain), 0.0),
         bars_held=jnp.where(is_open, bars_held, 0.0),
@@ -373,13 +376,13 @@ def _remembered(
         price = scene.bar.price * (1.0 + scene.bar.close)
         value = scene.rules.lot_size * price * per_currency(account, scene.rules)
         kept |= {"lots": lots.astype(jnp.int32), "weights": lots * value}
-    return account.replace(**kept)  # type: ignore[attr-defined]
+    return replace(account, **kept)
 
 
 def start_day(account: Account, is_new_day: jax.Array) -> Account:
     """Remember the equity at the start of a day, before the day's first bar is booked."""
-    return account.replace(  # type: ignore[attr-defined]
-        day_log_equity=jnp.where(is_new_day, account.log_equity, account.day_log_equity)
+    return replace(
+        account, day_log_equity=jnp.where(is_new_day, account.log_equity, account.day_log_equity)
     )
 
 

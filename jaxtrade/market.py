@@ -166,7 +166,8 @@ class Market:
             before = self.close_prices()[first - 1]
             spec = dataclasses.replace(spec, base_price=tuple(before.tolist()))
         part = slice(first, last + 1)
-        return self.replace(  # type: ignore[attr-defined]
+        return dataclasses.replace(
+            self,
             bars=self.bars[part],
             volume=self.volume[part],
             context=self.context[part],
@@ -237,7 +238,8 @@ class Market:
         )
 
         added = np.stack([table.values[column][seen] for column in wanted], axis=-1)
-        return self.replace(  # type: ignore[attr-defined]
+        return dataclasses.replace(
+            self,
             context=np.concatenate([self.context, added.astype(np.float32)], axis=1),
             spec=dataclasses.replace(self.spec, context=self.spec.context + names),
         )

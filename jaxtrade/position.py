@@ -3,16 +3,19 @@
 All amounts are fractions of the equity at the last close, all prices returns over that close.
 """
 
+from dataclasses import replace
+
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from jaxtrade import brackets, impact, margin
+from jaxtrade import brackets, impact
 from jaxtrade.brackets import LIQUIDATION, NO_EXIT, STOP, TARGET, Levels
 from jaxtrade.costs import carry_cost, half_spread, trade_cost
+from jaxtrade.margin import Margin, affordable, free_equity, liquidation_point
 from jaxtrade.orders import Order, fill_price
 from jaxtrade.rules import Rules
-from jaxtrade.tape import Bar
+from jaxtrade.tape import Bar, Maybe
 
 _NEVER = 2.0
 """A point beyond the end of the adverse path, see `margin.liquidation_point`."""
@@ -30,7 +33,7 @@ class Scene:
     bar: Bar
     rules: Rules
     per_currency: jax.Array
-    lot: jax.Array | None
+    lot: Maybe
 
 
 @flax.struct.dataclass(kw_only=True)
@@ -58,7 +61,7 @@ class Book:
     def marked(self, price: jax.Array) -> "Book":
         """The same positions at other prices."""
         gain = self.gain + self.held * (price - self.price)
-        return self.replace(gain=gain, price=price)  # type: ignore[attr-defined]
+        return replace(self, gain=gain, price=price)
 
 
 @flax.struct.dataclass(kw_only=True)
@@ -72,10 +75,10 @@ class Fill:
     book: Book
     bar: Bar
     filled: jax.Array
-    rest: jax.Array | None
+    rest: Maybe
     price: jax.Array
-    transient: jax.Array | None
-    is_inside: jax.Array | None
+    transient: Maybe
+    is_inside: Maybe
     is_cut: jax.Array
 
 
@@ -94,7 +97,7 @@ def with_dividends(book: Book, scene: Scene) -> Book:
     """Dividends of the positions held at the last close; short ones pay them."""
     if scene.bar.dividend is None:
         return book
-    return book.replace(gain=book.gain + book.held * scene.bar.dividend)  # type: ignore[attr-defined]
+    return replace(book, gain=book.gain + book.held * scene.bar.dividend)
 
 
 def wipe_out(book: Book, scene: Scene) -> tuple[Book, jax.Array | None]:
@@ -105,11 +108,11 @@ def wipe_out(book: Book, scene: Scene) -> tuple[Book, jax.Array | None]:
     rules = scene.rules
     if rules.margin is None:
         return book, None
-    free = margin.free_equity(rules.margin, book.held, book.price, book.equity)
+    free = free_equity(rules.margin, book.held, book.price, book.equity)
     is_wiped = (free <= 0) & (book.held != 0).any()
     closed = jnp.where(is_wiped, book.held, 0.0)
-    cost = _liquidation_cost(scene, closed, book.price).sum()
-    return book.replace(held=book.held - closed, cost=book.cost + cost), is_wiped  # type: ignore[attr-defined]
+    cost = _liquidation_cost(rules.margin, scene, closed, book.price).sum()
+    return replace(book, held=book.held - closed, cost=book.cost + cost), is_wiped
 
 
 def trade(book: Book, order: Order, scene: Scene, *, column: str = "half_spread_open") -> Fill:
@@ -127,15 +130,16 @@ def trade(book: Book, order: Order, scene: Scene, *, column: str = "half_spread_
 
     wanted = quantity
     if rules.margin is not None:
-        quantity = _whole(scene, _affordable(scene, book, quantity))
-    is_cut, backed = (quantity != wanted).any(), quantity
+        backed = affordable(rules.margin, book.held, quantity, book.price, book.equity)
+        quantity = _whole(scene, backed)
+    is_cut = (quantity != wanted).any()
     rest = None
     if rules.participation is not None:
         most = rules.participation * bar.volume_value * scene.per_currency
-        quantity = _whole(scene, jnp.clip(quantity, -most, most))
-        rest = backed - quantity
+        taken = _whole(scene, jnp.clip(quantity, -most, most))
+        rest, quantity = quantity - taken, taken
         if found is not None:
-            rest = jnp.where(jnp.isfinite(_level_of(order)), 0.0, rest)
+            rest = jnp.where(_is_market(order), rest, 0.0)
 
     fee = trade_cost(
         rules.costs,
@@ -154,12 +158,12 @@ def trade(book: Book, order: Order, scene: Scene, *, column: str = "half_spread_
         capacity = bar.average_value * scene.per_currency
         rate, jump, transient = impact.strike(rules.impact, value, bar.volatility, capacity)
         fee += rate * jnp.abs(value)
-        after = book.replace(held=held)  # type: ignore[attr-defined]
+        after = replace(book, held=held)
         after = after.marked(book.price + jump * (1.0 + book.price))
         bar = moved(bar, jump)
     else:
-        after = book.replace(held=held)  # type: ignore[attr-defined]
-    after = after.replace(cost=book.cost + fee.sum())
+        after = replace(book, held=held)
+    after = replace(after, cost=book.cost + fee.sum())
     return Fill(
         book=after,
         bar=bar,
@@ -186,7 +190,7 @@ def hold(
     """
     rules, bar = scene.rules, scene.bar
     carry = carry_cost(rules.costs, bar, book.held, book.price, book.equity)
-    book = book.replace(carry=book.carry + carry)  # type: ignore[attr-defined]
+    book = replace(book, carry=book.carry + carry)
     nothing = jnp.zeros_like(book.held)
     code, price, cost = nothing.astype(jnp.int32), bar.close, nothing
     point = nothing + _NEVER
@@ -209,19 +213,19 @@ def hold(
     if rules.margin is not None:
         at_start = book.marked(start)
         gain = book.held * (price - start) - cost
-        end = margin.liquidation_point(
+        end = liquidation_point(
             rules.margin, book.held, start, adverse, at_start.equity, point, gain
         )
         is_liquidated = (end <= 1.0) & (point > end) & (side != 0)
         price = jnp.where(is_liquidated, start + end * (adverse - start), price)
         code = jnp.where(is_liquidated, LIQUIDATION, code)
         closed = jnp.where(is_liquidated, book.held, 0.0)
-        cost = jnp.where(is_liquidated, _liquidation_cost(scene, closed, price), cost)
+        cost = jnp.where(is_liquidated, _liquidation_cost(rules.margin, scene, closed, price), cost)
 
     marked = book.marked(price)
     return Hold(
-        book=marked.replace(
-            held=jnp.where(code != NO_EXIT, 0.0, book.held), cost=book.cost + cost.sum()
+        book=replace(
+            marked, held=jnp.where(code != NO_EXIT, 0.0, book.held), cost=book.cost + cost.sum()
         ),
         code=code,
         price=price,
@@ -234,16 +238,13 @@ def moved(bar: Bar, change: jax.Array) -> Bar:
     def shifted(price: jax.Array) -> jax.Array:
         return price + change * (1.0 + price)
 
-    return bar.replace(  # type: ignore[attr-defined]
+    return replace(
+        bar,
         open=shifted(bar.open),
         high=shifted(bar.high),
         low=shifted(bar.low),
         close=shifted(bar.close),
     )
-
-
-def _affordable(scene: Scene, book: Book, quantity: jax.Array) -> jax.Array:
-    return margin.affordable(scene.rules.margin, book.held, quantity, book.price, book.equity)
 
 
 def _whole(scene: Scene, quantity: jax.Array) -> jax.Array:
@@ -260,13 +261,10 @@ def _added(scene: Scene, held: jax.Array, quantity: jax.Array) -> jax.Array:
     return (jnp.round(held / scene.lot) + jnp.round(quantity / scene.lot)) * scene.lot
 
 
-def _level_of(order: Order) -> jax.Array:
-    """The price an order waits for, NaN for market orders."""
-    if order.limit is None:
-        return order.stop
-    if order.stop is None:
-        return order.limit
-    return jnp.where(jnp.isfinite(order.limit), order.limit, order.stop)
+def _is_market(order: Order) -> jax.Array:
+    """Which orders wait for no price, bool[A]."""
+    levels = [level for level in (order.limit, order.stop) if level is not None]
+    return jnp.stack([~jnp.isfinite(level) for level in levels]).all(axis=0)
 
 
 def _exit_cost(scene: Scene, held: jax.Array, code: jax.Array, price: jax.Array) -> jax.Array:
@@ -282,7 +280,9 @@ def _exit_cost(scene: Scene, held: jax.Array, code: jax.Array, price: jax.Array)
     )
 
 
-def _liquidation_cost(scene: Scene, closed: jax.Array, price: jax.Array) -> jax.Array:
-    rules = scene.rules
-    fee = rules.margin.liquidation_fee * jnp.abs(closed) * (1.0 + price)
-    return fee + trade_cost(rules.costs, scene.bar, closed, price, scene.per_currency)
+def _liquidation_cost(
+    margin: Margin, scene: Scene, closed: jax.Array, price: jax.Array
+) -> jax.Array:
+    """What closing positions by force costs, f32[A]."""
+    fee = margin.liquidation_fee * jnp.abs(closed) * (1.0 + price)
+    return fee + trade_cost(scene.rules.costs, scene.bar, closed, price, scene.per_currency)

@@ -69,7 +69,7 @@ def size(
     stop_distance: jax.Array | None,
     limits: jax.Array,
     *,
-    bars_per_year: float,
+    bars_per_year: float | jax.Array,
 ) -> jax.Array:
     """The requested exposure f32[A] scaled by what it risks.
 

@@ -16,6 +16,7 @@ from jaxtrade.costs import Costs, make_costs
 from jaxtrade.impact import Impact
 from jaxtrade.margin import Margin
 from jaxtrade.specs import JaxtradeError, unknown_name
+from jaxtrade.tape import Maybe
 
 FILLS = ("next_open", "next_close", "close")
 """When an order trades; see `ledger.step`."""
@@ -38,10 +39,10 @@ class Rules:
     impact: Impact | None = None
     margin: Margin | None = None
     brackets: Brackets | None = None
-    delay: jax.Array | None = None
-    participation: jax.Array | None = None
-    lot_size: jax.Array | None = None
-    tick_size: jax.Array | None = None
+    delay: Maybe = None
+    participation: Maybe = None
+    lot_size: Maybe = None
+    tick_size: Maybe = None
     fill: str = flax.struct.field(pytree_node=False, default="next_open")
     latency: int = flax.struct.field(pytree_node=False, default=0)
 

@@ -4,11 +4,16 @@ One row is gathered per step, so that what the rules do not use costs no memory 
 is on the tape only where a rule reads it.
 """
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
+
+Maybe = Any
+"""A `jax.Array`, or None where a rule or column is not there: then it is not in the program."""
 
 PRICES = ("open", "high", "low", "close")
 CALENDAR = ("years", "new_day")
@@ -49,16 +54,16 @@ class Bar:
     close: jax.Array
     years: jax.Array
     new_day: jax.Array
-    half_spread_open: jax.Array | None = None
-    half_spread_close: jax.Array | None = None
-    dividend: jax.Array | None = None
-    funding: jax.Array | None = None
-    nights: jax.Array | None = None
-    price: jax.Array | None = None
-    volume_value: jax.Array | None = None
-    average_value: jax.Array | None = None
-    volatility: jax.Array | None = None
-    session_end: jax.Array | None = None
+    half_spread_open: Maybe = None
+    half_spread_close: Maybe = None
+    dividend: Maybe = None
+    funding: Maybe = None
+    nights: Maybe = None
+    price: Maybe = None
+    volume_value: Maybe = None
+    average_value: Maybe = None
+    volatility: Maybe = None
+    session_end: Maybe = None
 
 
 @flax.struct.dataclass(kw_only=True)
