@@ -10,6 +10,7 @@ the textbook processes of `PROCESSES`. Usage:
 """
 
 from jaxtrade.synthetic.bars import BarParams, Path, make_bar_params
+from jaxtrade.synthetic.calibrate import calibrate
 from jaxtrade.synthetic.diffusions import (
     GBMParams,
     HestonParams,
@@ -44,6 +45,7 @@ __all__ = [
     "Process",
     "RegimeParams",
     "SyntheticParams",
+    "calibrate",
     "find_process",
     "make_bar_params",
     "make_garch",
