@@ -167,11 +167,12 @@ def relative_prices(
 def _volume(closing: jax.Array, moves: Moves, params: BarParams, key: jax.Array) -> jax.Array:
     """Volume f32[T, A], positive and finite."""
     num_bars, num_assets = closing.shape
+    usual = moves.usual[None]
     shocks = jax.random.normal(key, (num_bars + 1, num_assets), jnp.float32)
-    volatility = jnp.maximum(moves.volatility, 1e-3 * moves.usual)  # a variance may touch zero
+    volatility = jnp.maximum(moves.volatility, 1e-3 * usual)  # a variance may touch zero
     level = (
         jnp.log(params.volume)
-        + params.volume_volatility * jnp.log(volatility / moves.usual)
+        + params.volume_volatility * jnp.log(volatility / usual)
         + params.volume_move * jnp.log1p(jnp.abs(closing) / volatility)
         + params.volume_noise * _autoregression(shocks, params.volume_memory)
     )

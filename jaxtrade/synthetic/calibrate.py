@@ -6,20 +6,16 @@
 | garch, gjr | maximum likelihood |
 | merton | maximum likelihood, from the jumps that stand out |
 | heston | moments: variance, autocovariance of squares, covariance of return and later squares |
-| regimes | expectation-maximisation with Hamilton's filter, two regimes |
+| regimes | expectation-maximisation with Hamilton's filter |
 | pair | least squares: levels for the hedge ratio, first-order autoregression of the spread |
 
 Everything runs on the host in float64. The first bar has no bar before it and does not count.
 """
 
-from collections.abc import Callable
-
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxtrade.market import Market
 from jaxtrade.specs import JaxtradeError
-from jaxtrade.synthetic.bars import BarParams
 from jaxtrade.synthetic.fit_garch import fit_garch, fit_gjr
 from jaxtrade.synthetic.fit_merton import fit_merton
 from jaxtrade.synthetic.fit_moments import fit_bars, fit_gbm, fit_heston, fit_pair
@@ -28,22 +24,20 @@ from jaxtrade.synthetic.processes import Params, find_process
 
 MIN_RETURNS = 250
 
-_FITS: dict[str, Callable[[NDArray[np.float64], BarParams], Params]] = {
-    "gbm": fit_gbm,
-    "garch": fit_garch,
-    "gjr": fit_gjr,
-    "heston": fit_heston,
-    "merton": fit_merton,
-    "regimes": fit_regimes,
-}
 
-
-def calibrate(kind: str, market: Market) -> Params:
+def calibrate(
+    kind: str, market: Market, *, target_variance: bool = False, num_regimes: int = 2
+) -> Params:
     """The parameters under which a process resembles a market; rates are per bar of it.
 
     Args:
         kind: a name of `PROCESSES`, not "embedded".
         market: one asset; two for "pair", the spread being the first asset's.
+        target_variance: of garch and gjr, hold the long-run variance at the market's own. Where
+            the persistence is close to 1 the likelihood hardly knows the long run, and paths drawn
+            from its optimum may be several times as volatile as the market ever was: for
+            training, target the variance.
+        num_regimes: K of regimes.
 
     Raises:
         JaxtradeError: an unknown kind, or one with nothing to calibrate; another number of assets;
@@ -52,9 +46,7 @@ def calibrate(kind: str, market: Market) -> Params:
     """
     process = find_process(kind)
     if kind == "embedded":
-        raise JaxtradeError(
-            f"calibrate: the embedded market is what it is: choose from {', '.join(_FITS)}, pair"
-        )
+        raise JaxtradeError("calibrate: the embedded market is what it is: choose another")
     num_assets = len(process.symbols)
     if market.num_assets != num_assets:
         raise JaxtradeError(
@@ -71,9 +63,22 @@ def calibrate(kind: str, market: Market) -> Params:
             f"calibrate {kind}: {market.name()} has prices that never move: give others"
         )
     bars = fit_bars(logs, market.volume[1:])
+    returns = logs[:, 0, 1]
     try:
-        if kind == "pair":
-            return fit_pair(np.log(market.close_prices()), bars)
-        return _FITS[kind](logs[:, 0, 1], bars)
+        match kind:
+            case "gbm":
+                return fit_gbm(returns, bars)
+            case "garch":
+                return fit_garch(returns, bars, target_variance=target_variance)
+            case "gjr":
+                return fit_gjr(returns, bars, target_variance=target_variance)
+            case "heston":
+                return fit_heston(returns, bars)
+            case "merton":
+                return fit_merton(returns, bars)
+            case "regimes":
+                return fit_regimes(returns, bars, num_regimes=num_regimes)
+            case _:
+                return fit_pair(np.log(market.close_prices()), bars)
     except JaxtradeError as error:
         raise JaxtradeError(f"calibrate {kind}: {market.name()}: {error}") from error

@@ -8,7 +8,15 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from jaxtrade.synthetic.bars import BarParams, Moves, Path, durations, make_bar_params, path_of
+from jaxtrade.synthetic.bars import (
+    SUBSTEPS,
+    BarParams,
+    Moves,
+    Path,
+    durations,
+    make_bar_params,
+    path_of,
+)
 from jaxtrade.synthetic.checks import Bounds, scalars
 
 DRIFT = (-0.1, 0.1)
@@ -57,8 +65,8 @@ def _constant_diffusion(
     params: "GBMParams | MertonParams", drift: jax.Array, key: jax.Array, num_bars: int
 ) -> Moves:
     """The moves of a geometric Brownian motion of that drift."""
-    lengths = durations(params.bars)[:, None]
-    shocks = jax.random.normal(key, (num_bars, *lengths.shape), jnp.float32)
+    lengths = durations(params.bars)[None, :, None]
+    shocks = jax.random.normal(key, (num_bars, *lengths.shape[1:]), jnp.float32)
     mean = drift - params.volatility**2 / 2.0
     deviation = params.volatility * jnp.sqrt(lengths)
     return Moves(
@@ -139,7 +147,7 @@ def sample_merton(params: MertonParams, key: jax.Array, num_bars: int) -> Path:
     moves = _constant_diffusion(params, _merton_diffusion_drift(params), shock_key, num_bars)
     shape = moves.diffusion.shape
     chance = jax.random.uniform(count_key, shape, jnp.float32)
-    count = _poisson(params.intensity * durations(params.bars)[:, None], chance)
+    count = _poisson(params.intensity * durations(params.bars)[None, :, None], chance)
     size = jax.random.normal(size_key, shape, jnp.float32)
     mean, variance = merton_moments(params)
     deviation = jnp.sqrt(variance)
@@ -168,7 +176,7 @@ def _poisson(mean: jax.Array, chance: jax.Array) -> jax.Array:
     at_least = jnp.zeros_like(mean)
     for term in terms[:0:-1]:  # the small terms first, which keeps their digits
         at_least = at_least + term
-        count = count + (chance < at_least)
+        count = count + (chance < at_least).astype(jnp.float32)
     return count
 
 
@@ -256,7 +264,7 @@ def sample_heston(params: HestonParams, key: jax.Array, num_bars: int) -> Path:
     def bar(variance: jax.Array, shocks: jax.Array) -> tuple[jax.Array, jax.Array]:
         """One bar: shocks f32[S + 1, 2], of the price and of the variance alone."""
         variances = []
-        for part in range(len(lengths)):
+        for part in range(SUBSTEPS + 1):
             felt = jnp.maximum(variance, 0.0)
             variances.append(felt)
             shock = params.correlation * shocks[part, 0] + own * shocks[part, 1]
@@ -265,12 +273,13 @@ def sample_heston(params: HestonParams, key: jax.Array, num_bars: int) -> Path:
             variance = variance + pull + push
         return variance, jnp.stack(variances)
 
-    shocks = jax.random.normal(shock_key, (num_bars, len(lengths), 2), jnp.float32)
-    variance = jax.lax.scan(bar, start, shocks)[1] * lengths  # f32[T, S + 1], of each part
+    shocks = jax.random.normal(shock_key, (num_bars, SUBSTEPS + 1, 2), jnp.float32)
+    row = lengths[None]
+    variance = jax.lax.scan(bar, start, shocks)[1] * row  # f32[T, S + 1], of each part
     deviation = jnp.sqrt(variance)
     total = variance.sum(axis=1, keepdims=True)
     moves = Moves(
-        diffusion=(params.drift * lengths - variance / 2.0 + deviation * shocks[..., 0])[..., None],
+        diffusion=(params.drift * row - variance / 2.0 + deviation * shocks[..., 0])[..., None],
         deviation=deviation[..., None],
         jump=jnp.zeros_like(deviation)[..., None],
         drift=params.drift - total / 2.0,

@@ -18,9 +18,11 @@ MAX_PERSISTENCE = 0.9995
 take 1,400 bars to halve, and no longer."""
 
 
-def fit_garch(returns: Array, bars: BarParams) -> GARCHParams:
-    """The symmetric model on log returns f64[T]."""
-    drift, omega, alpha, _, beta, degrees = _fit(returns, symmetric=True)
+def fit_garch(returns: Array, bars: BarParams, *, target_variance: bool = False) -> GARCHParams:
+    """The symmetric model on log returns f64[T]; see `calibrate` for target_variance."""
+    drift, omega, alpha, _, beta, degrees = _fit(
+        returns, symmetric=True, target_variance=target_variance
+    )
     return make_garch(
         drift=drift,
         volatility=float(np.sqrt(omega / (1.0 - alpha - beta))),
@@ -31,9 +33,11 @@ def fit_garch(returns: Array, bars: BarParams) -> GARCHParams:
     )
 
 
-def fit_gjr(returns: Array, bars: BarParams) -> GARCHParams:
-    """The model with leverage on log returns f64[T]."""
-    drift, omega, alpha, gamma, beta, degrees = _fit(returns, symmetric=False)
+def fit_gjr(returns: Array, bars: BarParams, *, target_variance: bool = False) -> GARCHParams:
+    """The model with leverage on log returns f64[T]; see `calibrate` for target_variance."""
+    drift, omega, alpha, gamma, beta, degrees = _fit(
+        returns, symmetric=False, target_variance=target_variance
+    )
     return make_gjr(
         drift=drift,
         volatility=float(np.sqrt(omega / (1.0 - alpha - gamma / 2.0 - beta))),
@@ -58,12 +62,12 @@ def log_likelihood(params: GARCHParams, returns: NDArray[np.floating]) -> float:
         return float(mean) * len(returns)
 
 
-def _fit(returns: Array, *, symmetric: bool) -> tuple[float, ...]:
+def _fit(returns: Array, *, symmetric: bool, target_variance: bool) -> tuple[float, ...]:
     """drift, omega, alpha, gamma, beta, degrees; searched on returns of deviation 1."""
     scale = float(returns.std())
 
     def loss(raw: jax.Array, data: jax.Array) -> jax.Array:
-        return -_mean_log_density(_coefficients(raw, symmetric), data)
+        return -_mean_log_density(_coefficients(raw, symmetric, target_variance), data)
 
     starts = [
         _start(persistence=total, alpha=alpha, degrees=degrees)
@@ -74,7 +78,7 @@ def _fit(returns: Array, *, symmetric: bool) -> tuple[float, ...]:
     bounds = [(-1.0, 1.0), (-16.0, 2.0), (-20.0, 15.0), (-20.0, 15.0), (-20.0, 15.0), (-3.0, 6.0)]
     raw = minimise(loss, starts, returns / scale, bounds)
     with jax.enable_x64(True):
-        numbers = _coefficients(jnp.asarray(raw, jnp.float64), symmetric)
+        numbers = _coefficients(jnp.asarray(raw, jnp.float64), symmetric, target_variance)
         drift, omega, *others = (float(number) for number in numbers)
     return (drift * scale, omega * scale**2, *others)
 
@@ -86,7 +90,7 @@ def _start(*, persistence: float, alpha: float, degrees: float) -> tuple[float, 
     return (0.0, float(np.log(1.0 - persistence)), *logs.tolist(), float(np.log(degrees - 2.05)))
 
 
-def _coefficients(raw: jax.Array, symmetric: bool) -> jax.Array:
+def _coefficients(raw: jax.Array, symmetric: bool, target_variance: bool) -> jax.Array:
     """drift, omega, alpha, gamma, beta, degrees f64[6] of any raw numbers f64[6].
 
     The persistence is shared out between rises, falls and the last variance by a softmax, so the
@@ -96,7 +100,8 @@ def _coefficients(raw: jax.Array, symmetric: bool) -> jax.Array:
     shares = MAX_PERSISTENCE * jax.nn.softmax(jnp.stack([rise, fall, raw[4], jnp.zeros_like(rise)]))
     alpha, gamma = 2.0 * shares[0], 2.0 * (shares[1] - shares[0])
     degrees = 2.05 + jnp.exp(raw[5])
-    return jnp.stack([raw[0], jnp.exp(raw[1]), alpha, gamma, shares[2], degrees])
+    omega = 1.0 - shares[:3].sum() if target_variance else jnp.exp(raw[1])
+    return jnp.stack([raw[0], omega, alpha, gamma, shares[2], degrees])
 
 
 def _mean_log_density(numbers: jax.Array, returns: jax.Array) -> jax.Array:

@@ -122,14 +122,16 @@ def persistence(params: GARCHParams) -> jax.Array:
 
 def sample_garch(params: GARCHParams, key: jax.Array, num_bars: int) -> Path:
     """Draw a path of either model."""
-    warm_key, shock_key, bar_key = jax.random.split(key, 3)
-    lengths = durations(params.bars)
-    long_run = params.volatility**2
-    before = _shocks(params, warm_key, WARM_BARS)[0].sum(axis=1)
-    start = _variances(params, before, long_run)[0]
-    shocks, deviation = _shocks(params, shock_key, num_bars)
-    variances = _variances(params, shocks.sum(axis=1), start)[1]
-    volatility = jnp.sqrt(variances)[:, None]
+    mix_key, normal_key, bar_key = jax.random.split(key, 3)
+    lengths = durations(params.bars)[None]
+    half = params.degrees / 2.0
+    mix = jax.random.gamma(mix_key, half, (WARM_BARS + num_bars, 1), jnp.float32)
+    deviation = jnp.sqrt((half - 1.0) / mix * lengths)
+    shocks = deviation * jax.random.normal(normal_key, deviation.shape, jnp.float32)
+    variances = _variances(params, shocks.sum(axis=1))
+
+    shocks, deviation = shocks[WARM_BARS:], deviation[WARM_BARS:]
+    volatility = jnp.sqrt(variances[WARM_BARS:])[:, None]
     moves = Moves(
         diffusion=(volatility * shocks + params.drift * lengths)[..., None],
         deviation=(volatility * deviation)[..., None],
@@ -141,24 +143,14 @@ def sample_garch(params: GARCHParams, key: jax.Array, num_bars: int) -> Path:
     return path_of(moves, params.bars, bar_key)
 
 
-def _shocks(params: GARCHParams, key: jax.Array, num_bars: int) -> tuple[jax.Array, jax.Array]:
-    """The parts f32[T, S + 1] of Student t shocks of variance 1, and the deviation of each part."""
-    mix_key, normal_key = jax.random.split(key)
-    half = params.degrees / 2.0
-    chance = jax.random.gamma(mix_key, half, (num_bars, 1), jnp.float32)
-    deviation = jnp.sqrt((half - 1.0) / chance * durations(params.bars))
-    return deviation * jax.random.normal(normal_key, deviation.shape, jnp.float32), deviation
-
-
-def _variances(
-    params: GARCHParams, shocks: jax.Array, start: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """The variance after the shocks f32[T], and those f32[T] that they met."""
-    omega = params.volatility**2 * (1.0 - persistence(params))
+def _variances(params: GARCHParams, shocks: jax.Array) -> jax.Array:
+    """The variance of each bar f32[T], from the long-run variance, under shocks f32[T]."""
+    long_run = params.volatility**2
+    omega = long_run * (1.0 - persistence(params))
     weights = params.alpha + jnp.where(shocks < 0.0, params.gamma, 0.0)
     factors = weights * shocks**2 + params.beta
 
     def step(variance: jax.Array, factor: jax.Array) -> tuple[jax.Array, jax.Array]:
         return jnp.minimum(omega + factor * variance, MAX_VARIANCE), variance
 
-    return jax.lax.scan(step, start, factors)
+    return jax.lax.scan(step, long_run, factors)[1]

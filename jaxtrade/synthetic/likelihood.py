@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize
 
 Array = NDArray[np.float64]
 
@@ -21,6 +20,8 @@ def minimise(
     bounds: Sequence[tuple[float, float]],
 ) -> Array:
     """The raw numbers of the lowest loss, by L-BFGS-B from the best of the starts."""
+    from scipy import optimize  # half a second, and only calibration needs it
+
     with jax.enable_x64(True):
         data = jnp.asarray(returns, jnp.float64)
         both = jax.jit(jax.value_and_grad(loss))

@@ -12,7 +12,15 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from jaxtrade.synthetic.bars import BarParams, Moves, Path, durations, make_bar_params, path_of
+from jaxtrade.synthetic.bars import (
+    SUBSTEPS,
+    BarParams,
+    Moves,
+    Path,
+    durations,
+    make_bar_params,
+    path_of,
+)
 from jaxtrade.synthetic.checks import scalars
 
 _BOUNDS = {
@@ -82,17 +90,17 @@ def sample_pair(params: PairParams, key: jax.Array, num_bars: int) -> Path:
 
     def bar(spread: jax.Array, shocks: jax.Array) -> tuple[jax.Array, jax.Array]:
         spreads = [spread]
-        for part in range(len(lengths)):
+        for part in range(SUBSTEPS + 1):
             spreads.append(kept[part] * spreads[-1] + fresh[part] * shocks[part])
         return spreads[-1], jnp.stack(spreads)
 
     start = params.spread_volatility * jax.random.normal(start_key, (), jnp.float32)
-    shocks = jax.random.normal(shock_key, (num_bars, len(lengths), 2), jnp.float32)
+    shocks = jax.random.normal(shock_key, (num_bars, SUBSTEPS + 1, 2), jnp.float32)
     spreads = jax.lax.scan(bar, start, shocks[..., 0])[1]  # f32[T, S + 2], before and after parts
 
     mean = params.drift - params.volatility**2 / 2.0
     second_deviation = params.volatility * jnp.sqrt(lengths)
-    second = mean * lengths + second_deviation * shocks[..., 1]
+    second = (mean * lengths)[None] + second_deviation[None] * shocks[..., 1]
     first = params.hedge_ratio * second + jnp.diff(spreads, axis=1)
     first_deviation = jnp.sqrt((params.hedge_ratio * second_deviation) ** 2 + fresh**2)
     diffusion = jnp.stack([first, second], axis=-1)
@@ -101,11 +109,11 @@ def sample_pair(params: PairParams, key: jax.Array, num_bars: int) -> Path:
     moves = Moves(
         diffusion=diffusion,
         deviation=jnp.broadcast_to(
-            jnp.stack([first_deviation, second_deviation], axis=-1), diffusion.shape
+            jnp.stack([first_deviation, second_deviation], axis=-1)[None], diffusion.shape
         ),
         jump=jnp.zeros_like(diffusion),
         drift=jnp.stack([params.hedge_ratio * mean + reverting, jnp.full((num_bars,), mean)], -1),
-        volatility=jnp.broadcast_to(usual, (num_bars, 2)),
+        volatility=jnp.broadcast_to(usual[None], (num_bars, 2)),
         usual=usual,
     )
     return path_of(moves, params.bars, bar_key)

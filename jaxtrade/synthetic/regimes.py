@@ -90,7 +90,7 @@ def stationary(transition: NDArray[np.floating] | jax.Array) -> jax.Array:
 def sample_regimes(params: RegimeParams, key: jax.Array, num_bars: int) -> Path:
     """Draw a path; the regime before the first bar comes from the stationary law."""
     start_key, regime_key, shock_key, bar_key = jax.random.split(key, 4)
-    lengths = durations(params.bars)[:, None]
+    lengths = durations(params.bars)[None, :, None]
     share = stationary(params.transition)
     limits = jnp.cumsum(params.transition, axis=1)
     last = jnp.int32(len(share) - 1)
@@ -106,7 +106,7 @@ def sample_regimes(params: RegimeParams, key: jax.Array, num_bars: int) -> Path:
     chance = jax.random.uniform(regime_key, (num_bars,), jnp.float32)
     regimes = jax.lax.scan(step, start, chance)[1]
     drift, volatility = params.drift[regimes][:, None], params.volatility[regimes][:, None]
-    shocks = jax.random.normal(shock_key, (num_bars, *lengths.shape), jnp.float32)
+    shocks = jax.random.normal(shock_key, (num_bars, *lengths.shape[1:]), jnp.float32)
     deviation = volatility[:, None] * jnp.sqrt(lengths)
     moves = Moves(
         diffusion=drift[:, None] * lengths + deviation * shocks,
