@@ -2,11 +2,11 @@
 
 import functools
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.key_reuse._core import check_key_reuse
 
 from jaxtrade.market import Market
 from jaxtrade.specs import JaxtradeError
@@ -30,17 +30,17 @@ from jaxtrade.synthetic.diffusions import feller_ratio
 from tests.synthetic_paths import assert_bars_consistent, keys
 
 KINDS = sorted(PROCESSES)
-NUM_BARS = 200
+NUM_BARS, SHORT = 400, 150
 
-GOLDEN = {  # close of bars 0, 1 and 199, and volume of bar 199, first asset, seed 0
-    "embedded": (-8.80192e-04, 9.72615e-04, 4.07446e-03, 1547.36),
-    "garch": (-1.98391e-02, 7.48685e-03, 4.96362e-03, 2109.45),
-    "gbm": (-2.58227e-03, -4.25025e-04, -1.73730e-03, 1337.48),
-    "gjr": (-1.61000e-02, 7.24204e-03, 5.17611e-03, 2199.52),
-    "heston": (-1.05972e-02, -5.26179e-03, -4.86597e-03, 2042.8),
-    "merton": (-2.02846e-03, -3.02078e-04, -1.35216e-03, 2432.47),
-    "pair": (-6.54573e-03, -4.43657e-03, -2.81650e-03, 1314.01),
-    "regimes": (1.24884e-03, 2.44267e-04, -5.09133e-03, 2973.87),
+GOLDEN = {  # close of bars 0, 1 and 399, and volume of bar 399, first asset, seed 0
+    "embedded": (-8.80192e-04, 9.72615e-04, -1.40767e-03, 454.191),
+    "garch": (-1.98391e-02, 7.48685e-03, -4.90649e-05, 967.618),
+    "gbm": (-2.58227e-03, -4.25025e-04, -1.33585e-03, 1870.77),
+    "gjr": (-1.61000e-02, 7.24204e-03, -4.79007e-05, 944.651),
+    "heston": (-1.05972e-02, -5.26179e-03, 7.83249e-03, 2945.76),
+    "merton": (-2.02846e-03, -3.02078e-04, -1.03089e-03, 1421),
+    "pair": (-6.54573e-03, -4.43657e-03, 7.54067e-05, 901.608),
+    "regimes": (1.24884e-03, 2.44267e-04, -2.89318e-03, 2688.5),
 }
 
 WILD = {  # parameters as far out as they are taken
@@ -70,26 +70,20 @@ WILD = {  # parameters as far out as they are taken
 
 
 @functools.cache
-def path_of(kind, num_bars=NUM_BARS):
-    """The path of key 0, drawn under JAX's strictest settings."""
+def path_of(kind):
+    """The path of key 0 under the process's own parameters."""
     process = PROCESSES[kind]
-    key, params = keys(1)[0], process.make_params()
-    with (
-        jax.numpy_dtype_promotion("strict"),
-        jax.numpy_rank_promotion("raise"),
-        jax.debug_key_reuse(True),
-    ):
-        return jax.device_get(sample_bars(process, key, num_bars, params))
+    return jax.device_get(sample_bars(process, keys(1)[0], NUM_BARS, process.make_params()))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_bars_are_consistent(kind):
-    path = path_of(kind, 2 * NUM_BARS)
+    path = path_of(kind)
     num_assets = len(PROCESSES[kind].symbols)
     assert num_assets == (2 if kind == "pair" else 1)
-    assert path.bars.shape == (2 * NUM_BARS, num_assets, 4)
+    assert path.bars.shape == (NUM_BARS, num_assets, 4)
     for leaf in (path.volume, path.drift, path.volatility):
-        assert leaf.shape == (2 * NUM_BARS, num_assets) and leaf.dtype == np.float32
+        assert leaf.shape == (NUM_BARS, num_assets) and leaf.dtype == np.float32
     assert_bars_consistent(path.bars, path.volume)
     assert (path.volatility > 0).all() and np.isfinite(path.drift).all()
     assert 0.002 < path.bars[..., 3].std() < 0.02
@@ -104,7 +98,7 @@ def test_bars_are_consistent_whatever_the_parameters(kind):
     )
     for number, changes in enumerate(WILD[kind]):
         params = process.make_params(**changes, bars=bars[number % 2])
-        path = jax.device_get(sample_bars(process, keys(1)[0], 2 * NUM_BARS, params))
+        path = jax.device_get(sample_bars(process, keys(1)[0], NUM_BARS, params))
         assert_bars_consistent(path.bars, path.volume)
     if kind != "gjr":  # the second ones have all of their time in the gap
         np.testing.assert_array_equal(path.bars[..., 1], path.bars[..., [0, 3]].max(axis=-1))
@@ -117,53 +111,54 @@ def test_golden_values(kind):
     np.testing.assert_allclose([*close, volume], GOLDEN[kind], rtol=1e-3, atol=1e-7)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_longer_path_begins_with_the_shorter_one(kind):
-    short, long = path_of(kind), path_of(kind, 2 * NUM_BARS)
-    begin = jax.tree.map(lambda leaf: leaf[:NUM_BARS], long)
-    chex.assert_trees_all_close(begin, short, rtol=1e-4, atol=1e-7)
-
-
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "gjr"])  # drawn as garch is
-def test_pool_is_a_loop_over_keys_and_parameters(kind):
+def test_pool_is_a_loop_over_keys_and_parameters_and_a_longer_path_begins_with_the_shorter(kind):
     process = PROCESSES[kind]
     params = process.make_params()
     many = jax.tree.map(lambda leaf: jnp.stack([leaf, 0.9 * leaf]), params)
     if kind == "regimes":
         many = many.replace(transition=jnp.stack([params.transition] * 2))
 
+    @jax.jit
     def draw(key, params):
-        return pool(process, key, 2, NUM_BARS, params, per_path=True)
+        traces.append(key)
+        return pool(process, key, 2, SHORT, params, per_path=True)
 
-    draw = jax.jit(chex.assert_max_traces(draw, n=1))
+    traces = []
     rows = jax.device_get(draw(keys(1)[0], many))
-    draw(keys(2)[1], jax.tree.map(lambda leaf: 0.99 * leaf, many))  # other values, no other trace
-    assert isinstance(rows, Path) and rows.bars.shape[0] == 2 * NUM_BARS
+    draw(keys(2)[1], jax.tree.map(lambda leaf: 0.99 * leaf, many))
+    assert len(traces) == 1  # other values, the same program
+    assert isinstance(rows, Path) and rows.bars.shape[0] == 2 * SHORT
     for row, key in enumerate(jax.random.split(keys(1)[0], 2)):
         chosen = jax.tree.map(lambda leaf, row=row: leaf[row], many)
-        one = sample_bars(process, key, NUM_BARS, chosen)
-        first = row * NUM_BARS
-        part = jax.tree.map(lambda leaf, first=first: leaf[first : first + NUM_BARS], rows)
-        chex.assert_trees_all_close(part, one, rtol=1e-3, atol=1e-6)
+        one = jax.device_get(sample_bars(process, key, NUM_BARS, chosen))
+        for pooled, single in zip(jax.tree.leaves(rows), jax.tree.leaves(one), strict=True):
+            part = pooled[row * SHORT : (row + 1) * SHORT]
+            np.testing.assert_allclose(part, single[:SHORT], rtol=1e-3, atol=1e-6)
 
 
 def test_one_set_of_parameters_serves_a_whole_pool():
     process, params = PROCESSES["gbm"], make_gbm()
-    rows = pool(process, keys(1)[0], 3, NUM_BARS, params)
+    rows = jax.device_get(pool(process, keys(1)[0], 3, SHORT, params).bars)
     for row, key in enumerate(jax.random.split(keys(1)[0], 3)):
-        one = sample_bars(process, key, NUM_BARS, params)
-        part = rows.bars[row * NUM_BARS : (row + 1) * NUM_BARS]
-        chex.assert_trees_all_close(part, one.bars, rtol=1e-3, atol=1e-6)
-    assert (rows.bars[:NUM_BARS] != rows.bars[NUM_BARS : 2 * NUM_BARS]).mean() > 0.8
+        one = sample_bars(process, key, NUM_BARS, params).bars
+        part = rows[row * SHORT : (row + 1) * SHORT]
+        np.testing.assert_allclose(part, one[:SHORT], rtol=1e-3, atol=1e-6)
+    assert (rows[:SHORT, :, 1:] != rows[SHORT : 2 * SHORT, :, 1:]).mean() > 0.99
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_leaves_are_float32_where_jax_knows_float64(kind):
+def test_types_and_keys_hold_under_the_strictest_settings(kind):
     process = PROCESSES[kind]
-    with jax.numpy_dtype_promotion("strict"), jax.enable_x64(True):
-        draw = functools.partial(sample_bars, process, num_bars=NUM_BARS)
+    draw = functools.partial(sample_bars, process, num_bars=SHORT)
+    with (
+        jax.numpy_dtype_promotion("strict"),
+        jax.numpy_rank_promotion("raise"),
+        jax.enable_x64(True),
+    ):
         path = jax.eval_shape(draw, key=keys(1)[0], params=process.make_params())
     assert {leaf.dtype for leaf in jax.tree.leaves(path)} == {np.dtype(np.float32)}
+    check_key_reuse(lambda key: process.sample(process.make_params(), key, SHORT), keys(1)[0])
 
 
 # The market

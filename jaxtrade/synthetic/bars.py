@@ -80,8 +80,8 @@ class Path:
 
     bars: f32[T, A, 4], open, high, low, close over the previous close, minus one
     volume: f32[T, A], above 0
-    drift: f32[T, A], mean of the bar's log return, given the hidden state
-    volatility: f32[T, A], deviation of the bar's log return, given the hidden state
+    drift: f32[T, A], mean of the bar's log return, given the hidden state at its start
+    volatility: f32[T, A], deviation of the bar's log return, given the same
     """
 
     bars: jax.Array
@@ -169,11 +169,10 @@ def _volume(closing: jax.Array, moves: Moves, params: BarParams, key: jax.Array)
     num_bars, num_assets = closing.shape
     usual = moves.usual[None]
     shocks = jax.random.normal(key, (num_bars + 1, num_assets), jnp.float32)
-    volatility = jnp.maximum(moves.volatility, 1e-3 * usual)  # a variance may touch zero
     level = (
         jnp.log(params.volume)
-        + params.volume_volatility * jnp.log(volatility / usual)
-        + params.volume_move * jnp.log1p(jnp.abs(closing) / volatility)
+        + params.volume_volatility * jnp.log(moves.volatility / usual)
+        + params.volume_move * jnp.log1p(jnp.abs(closing) / moves.volatility)
         + params.volume_noise * _autoregression(shocks, params.volume_memory)
     )
     return jnp.exp(jnp.clip(level, -MAX_LOG_VOLUME, MAX_LOG_VOLUME))

@@ -262,7 +262,7 @@ def sample_heston(params: HestonParams, key: jax.Array, num_bars: int) -> Path:
     own = jnp.sqrt(1.0 - params.correlation**2)
 
     def bar(variance: jax.Array, shocks: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """One bar: shocks f32[S + 1, 2], of the price and of the variance alone."""
+        """One bar, from shocks f32[S + 1, 2], of the price and of the variance alone."""
         variances = []
         for part in range(SUBSTEPS + 1):
             felt = jnp.maximum(variance, 0.0)
@@ -275,15 +275,17 @@ def sample_heston(params: HestonParams, key: jax.Array, num_bars: int) -> Path:
 
     shocks = jax.random.normal(shock_key, (num_bars, SUBSTEPS + 1, 2), jnp.float32)
     row = lengths[None]
-    variance = jax.lax.scan(bar, start, shocks)[1] * row  # f32[T, S + 1], of each part
+    felt = jax.lax.scan(bar, start, shocks)[1]  # f32[T, S + 1], at the start of each part
+    variance = felt * row
     deviation = jnp.sqrt(variance)
-    total = variance.sum(axis=1, keepdims=True)
+    kept = -jnp.expm1(-params.reversion) / params.reversion
+    expected = params.volatility**2 + (felt[:, :1] - params.volatility**2) * kept
     moves = Moves(
         diffusion=(params.drift * row - variance / 2.0 + deviation * shocks[..., 0])[..., None],
         deviation=deviation[..., None],
         jump=jnp.zeros_like(deviation)[..., None],
-        drift=params.drift - total / 2.0,
-        volatility=jnp.sqrt(total),
+        drift=params.drift - expected / 2.0,
+        volatility=jnp.sqrt(expected),
         usual=params.volatility[None],
     )
     return path_of(moves, params.bars, bar_key)
