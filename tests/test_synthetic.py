@@ -9,13 +9,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxtrade import features, synthetic
+from jaxtrade import features
 from jaxtrade.indicators import INDICATORS
 from jaxtrade.market import Market
 from jaxtrade.specs import FeatureSpec, JaxtradeError
-from jaxtrade.synthetic import Path, make_market, make_params, sample
+from jaxtrade.synthetic import (
+    PROCESSES,
+    EmbeddedPath,
+    embedded,
+    make_market,
+    make_params,
+    sample,
+    sample_bars,
+)
+from tests.synthetic_paths import assert_bars_consistent, draw, keys, log_returns
 
-NUM_PATHS, NUM_BARS = 16, 50_000
 VOLATILITY = 0.005  # the default, as the docstring states it
 
 GOLDEN_BARS = (  # rows 0, 1, 2 and 199 of seed 0
@@ -27,32 +35,9 @@ GOLDEN_BARS = (  # rows 0, 1, 2 and 199 of seed 0
 GOLDEN_VOLUME = (483.2731, 1145.9580, 933.4905, 1547.3597)
 
 
-def keys(num):
-    return jax.vmap(lambda seed: jax.random.key(seed, impl="threefry2x32"))(np.arange(num))
-
-
-def draw(**changes):
-    """Paths of the seeds 0, 1, ... as NumPy arrays, [N, T, ...]."""
-    draw_paths = jax.vmap(sample, in_axes=(0, None, None))
-    return jax.device_get(draw_paths(keys(NUM_PATHS), NUM_BARS, make_params(**changes)))
-
-
 @pytest.fixture(scope="module")
 def paths():
     return draw()
-
-
-def log_returns(paths):
-    return np.log1p(paths.bars[..., 3].astype(np.float64))
-
-
-def assert_bars_consistent(bars, volume):
-    opening, high, low, closing = np.moveaxis(bars, -1, 0)
-    assert bars.dtype == volume.dtype == np.float32
-    assert np.isfinite(bars).all() and np.isfinite(volume).all()
-    assert (bars > -1).all() and (volume > 0).all()
-    assert (low <= np.minimum(opening, closing)).all()
-    assert (high >= np.maximum(opening, closing)).all()
 
 
 # Numbers of a bar
@@ -66,10 +51,10 @@ def test_bars_are_consistent(paths):
 
 def test_bars_are_consistent_at_every_bound_of_the_parameters():
     for side in (0, 1):
-        extreme = {name: bounds[side] for name, bounds in synthetic._BOUNDS.items()}
+        extreme = {name: bounds[side] for name, bounds in embedded._BOUNDS.items()}
         path = draw(**extreme)
         assert_bars_consistent(path.bars, path.volume)
-        hits_limit = np.abs(np.log1p(path.bars[..., 3])) > 0.999 * synthetic.MAX_MOVE
+        hits_limit = np.abs(np.log1p(path.bars[..., 3])) > 0.999 * embedded.MAX_MOVE
         assert hits_limit.any() == bool(side)
     still = draw(gap=1.0, drift=0.0, reversion=0.0)  # all of the bar is its gap
     np.testing.assert_allclose(still.bars[..., 3], still.bars[..., 0], atol=1e-7)
@@ -91,8 +76,8 @@ def test_one_step_by_hand():
 
     def step(chance, side):
         draws = (jnp.array([chance, side], jnp.float32), normal)
-        after = synthetic._step(params, carry, draws)
-        chex.assert_trees_all_close(after, jax.jit(synthetic._step)(params, carry, draws))
+        after = embedded._step(params, carry, draws)
+        chex.assert_trees_all_close(after, jax.jit(embedded._step)(params, carry, draws))
         return after[0]
 
     # centre -0.25; level -0.25 + 0.6 * (0.75 + 0.25) + 0.5 * 0.8 * 1 = 0.75, so it stands still
@@ -105,7 +90,7 @@ def test_one_step_by_hand():
     np.testing.assert_allclose(np.asarray(step(0.09, 0.2)), (0, 0.75, 2.0 + none), rtol=1e-6)
     assert int(step(0.09, 0.7)[0]) == 1
     normal = normal.at[2].set(-1e3)
-    np.testing.assert_allclose(step(0.11, 0.9)[2], 2.0 - synthetic.MAX_MOVE)
+    np.testing.assert_allclose(step(0.11, 0.9)[2], 2.0 - embedded.MAX_MOVE)
 
 
 def test_high_and_low_are_those_of_a_brownian_path():
@@ -137,7 +122,19 @@ def test_golden_values_of_version_1():
     market = make_market(seed=0, num_bars=200)
     np.testing.assert_allclose(market.bars[[0, 1, 2, 199], 0], GOLDEN_BARS, rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(market.volume[[0, 1, 2, 199], 0], GOLDEN_VOLUME, rtol=1e-3)
-    assert "Version 1 " in synthetic.__doc__
+    assert "Version 1 " in embedded.__doc__
+
+
+def test_as_one_of_the_processes_it_has_its_own_bits():
+    path = jax.device_get(sample(keys(1)[0], 400, make_params()))
+    same = sample_bars(PROCESSES["embedded"], keys(1)[0], 400, make_params())
+    np.testing.assert_array_equal(same.bars[:, 0], path.bars)
+    np.testing.assert_array_equal(same.volume[:, 0], path.volume)
+    np.testing.assert_array_equal(same.volatility[:, 0], path.volatility)
+    # A drift of 0.12 deviations in a trend, less a thousandth of the distance of the log price
+    distance = np.concatenate([[0.0], log_returns(path).cumsum()[:-1]])
+    drift = 0.12 * np.asarray(path.trend) * path.volatility - 1e-3 * distance
+    np.testing.assert_allclose(same.drift[:, 0], drift, atol=1e-7)
 
 
 def test_same_seed_same_bits_other_seed_other_numbers():
@@ -167,7 +164,7 @@ def test_parameters_do_not_retrace():
     traced = jax.jit(chex.assert_max_traces(lambda key, params: sample(key, 120, params), n=1))
     first = traced(keys(2)[0], make_params())
     second = traced(keys(2)[1], make_params(drift=0.1, volatility=0.01))
-    assert isinstance(first, Path) and first.bars.shape == second.bars.shape == (120, 4)
+    assert isinstance(first, EmbeddedPath) and first.bars.shape == second.bars.shape == (120, 4)
 
 
 def test_strict_promotion_and_single_use_of_keys():

@@ -4,44 +4,19 @@ import jax
 import numpy as np
 import pytest
 
-from jaxtrade import features, metrics, synthetic
+from jaxtrade import features, metrics
 from jaxtrade.spans import split
 from jaxtrade.specs import FeatureSpec
-from jaxtrade.synthetic import make_market, make_params, sample
+from jaxtrade.synthetic import embedded, make_market, make_params
+from tests.synthetic_paths import NUM_PATHS, autocorrelation, draw, keys, kurtosis, log_returns
 
-NUM_PATHS, NUM_BARS = 16, 50_000
 DRIFT, REGIME_BARS, VOLATILITY = 0.12, 150, 0.005  # the defaults, as the docstring states them
 TEST = slice(40_000, None)
-
-
-def keys(num):
-    return jax.vmap(lambda seed: jax.random.key(seed, impl="threefry2x32"))(np.arange(num))
-
-
-def draw(**changes):
-    """Paths of the seeds 0, 1, ... as NumPy arrays, [N, T, ...]."""
-    draw_paths = jax.vmap(sample, in_axes=(0, None, None))
-    return jax.device_get(draw_paths(keys(NUM_PATHS), NUM_BARS, make_params(**changes)))
 
 
 @pytest.fixture(scope="module")
 def paths():
     return draw()
-
-
-def log_returns(paths):
-    return np.log1p(paths.bars[..., 3].astype(np.float64))
-
-
-def autocorrelation(x, lag):
-    """Mean over paths f64[N, T]."""
-    x = x - x.mean(axis=1, keepdims=True)
-    return float(((x[:, lag:] * x[:, :-lag]).mean(axis=1) / (x * x).mean(axis=1)).mean())
-
-
-def kurtosis(x):
-    x = x - x.mean()
-    return float((x**4).mean() / (x**2).mean() ** 2)
 
 
 # The law of the returns
@@ -86,7 +61,7 @@ def test_regimes_last_and_change_as_stated(paths):
 
 
 def test_first_regime_is_any_of_the_three():
-    start = jax.vmap(synthetic._start, in_axes=(None, 0))
+    start = jax.vmap(embedded._start, in_axes=(None, 0))
     first = np.asarray(start(make_params(), keys(600))[0])
     assert all(150 < (first == trend).sum() < 250 for trend in (-1, 0, 1))
 

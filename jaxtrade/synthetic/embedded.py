@@ -35,26 +35,13 @@ of 10,000 bars is 1.14 years, so chance alone moves a ratio by nearly 1; the fil
 """
 
 import functools
-import operator
-from typing import SupportsIndex
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxtrade.bars import DAY_SECONDS, bars_per_year, clock_rows
-from jaxtrade.market import Market
-from jaxtrade.specs import JaxtradeError, MarketSpec
-
-BAR_SECONDS = 3_600
-FIRST_BAR = "2000-01-03T00:00:00"  # a Monday
-FIRST_PRICE = 100.0
-MIN_BARS, MAX_BARS = 100, 10_000_000
-
-MAX_MOVE = 1.0
-"""No price of a bar is further than this from the last close, in logarithms: returns stay above
--1 whatever the parameters. The default parameters come nowhere near it."""
+from jaxtrade.synthetic.bars import MAX_MOVE, Path, bridge_extremes, relative_prices
+from jaxtrade.synthetic.checks import scalars
 
 _BOUNDS = {
     "drift": (0.0, 1.0),
@@ -93,7 +80,7 @@ class SyntheticParams:
 
 
 @flax.struct.dataclass(kw_only=True)
-class Path:
+class EmbeddedPath:
     """One path of T bars, and what no agent sees of it.
 
     bars: f32[T, 4], open, high, low, close over the previous close, minus one
@@ -136,53 +123,11 @@ def make_params(
         "gap": gap,
         "volume": volume,
     }
-    for name, (low, high) in _BOUNDS.items():
-        value = values[name]
-        if not isinstance(value, int | float | np.number) or not low <= value <= high:
-            raise JaxtradeError(
-                f"synthetic market: {name} is {value!r}: give a number from {low:g} to {high:g}"
-            )
-    return SyntheticParams(**{name: jnp.float32(value) for name, value in values.items()})
-
-
-def make_market(
-    *, seed: int = 0, num_bars: int = 50_000, params: SyntheticParams | None = None
-) -> Market:
-    """The path of `seed` as a market of one asset, "SYNTH": hourly bars, round the clock.
-
-    Raises:
-        JaxtradeError: `seed` or `num_bars` out of bounds, or `params` that give no finite bars.
-    """
-    seed = _whole_number("seed", seed, 0, 2**32 - 1)
-    num_bars = _whole_number("num_bars", num_bars, MIN_BARS, MAX_BARS)
-    key = jax.random.key(seed, impl="threefry2x32")
-    path = sample(key, num_bars, make_params() if params is None else params)
-    bars, volume = np.array(path.bars), np.array(path.volume)
-    if not (np.isfinite(bars).all() and np.isfinite(volume).all()):
-        raise JaxtradeError(
-            "synthetic market: params give bars that are not finite: build them with make_params"
-        )
-    seconds = np.datetime64(FIRST_BAR, "s").astype(np.int64) + BAR_SECONDS * np.arange(num_bars)
-    stamps = seconds.astype("datetime64[s]")
-    return Market(
-        bars=bars[:, None],
-        volume=volume[:, None],
-        context=np.zeros((num_bars, 0), np.float32),
-        clock=clock_rows(stamps, bar_seconds=BAR_SECONDS),
-        day=(seconds // DAY_SECONDS).astype(np.int32),
-        second=(seconds % DAY_SECONDS).astype(np.int32),
-        spec=MarketSpec(
-            symbols=("SYNTH",),
-            bar_seconds=BAR_SECONDS,
-            bars_per_year=bars_per_year(stamps, bar_seconds=BAR_SECONDS),
-            base_price=(FIRST_PRICE,),
-            source=f"synthetic (seed {seed})",
-        ),
-    )
+    return SyntheticParams(**scalars(_BOUNDS, values))
 
 
 @functools.partial(jax.jit, static_argnames="num_bars")
-def sample(key: jax.Array, num_bars: int, params: SyntheticParams) -> Path:
+def sample(key: jax.Array, num_bars: int, params: SyntheticParams) -> EmbeddedPath:
     """Draw a path. Pure: map it over keys, over params or over both.
 
     A longer path of the same key begins with the shorter one.
@@ -198,9 +143,10 @@ def sample(key: jax.Array, num_bars: int, params: SyntheticParams) -> Path:
     inside = volatility * jnp.sqrt(1.0 - params.gap**2)
     size = jnp.abs(closing) / volatility
     chance = jax.random.uniform(range_key, (num_bars, 2), jnp.float32)
+    high, low = bridge_extremes(opening, closing, inside, chance)
     noise = 0.5 * jax.random.normal(volume_key, (num_bars,), jnp.float32)
-    return Path(
-        bars=_bars(opening, closing, inside, chance),
+    return EmbeddedPath(
+        bars=relative_prices(opening, high, low, closing),
         volume=params.volume * (1.0 + size) * jnp.exp(level + noise),
         trend=trend,
         volatility=volatility,
@@ -244,35 +190,18 @@ def _step(
     return (trend, level, distance + closing), (trend, level, opening, closing)
 
 
-def _bars(
-    opening: jax.Array, closing: jax.Array, deviation: jax.Array, chance: jax.Array
-) -> jax.Array:
-    """Relative bars f32[T, 4] from log returns f32[T] to the open and to the close.
+def sample_embedded(params: SyntheticParams, key: jax.Array, num_bars: int) -> Path:
+    """The path of `sample` in the form of the other processes.
 
-    chance: f32[T, 2], uniform. High and low each have the law of the extreme of a Brownian bridge
-    of that deviation, drawn apart from each other: with u uniform, its maximum from a to b is
-    (a + b + sqrt((b - a)**2 - 2 deviation**2 ln u)) / 2 (Karatzas and Shreve, "Brownian Motion and
-    Stochastic Calculus", section 4.3).
+    The drift counts the return of the log price to its start.
     """
-    stretch = -2.0 * jnp.log1p(-chance) * deviation[:, None] ** 2
-    reach = jnp.sqrt((closing - opening)[:, None] ** 2 + stretch)
-    middle = opening + closing
-    high, low = (middle + reach[:, 0]) / 2.0, (middle - reach[:, 1]) / 2.0
-    logs = jnp.clip(jnp.stack([opening, high, low, closing]), -MAX_MOVE, MAX_MOVE)
-    opening, high, low, closing = jnp.expm1(logs)
-    high = jnp.maximum(high, jnp.maximum(opening, closing))  # rounding must not undo the order
-    low = jnp.minimum(low, jnp.minimum(opening, closing))
-    return jnp.stack([opening, high, low, closing], axis=-1)
-
-
-def _whole_number(name: str, value: SupportsIndex, low: int, high: int) -> int:
-    """The value as a Python int within bounds."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = low - 1
-    if not low <= number <= high:
-        raise JaxtradeError(
-            f"synthetic market: {name} is {value!r}: give a whole number from {low} to {high}"
-        )
-    return number
+    path = sample(key, num_bars, params)
+    closing = jnp.log1p(path.bars[:, 3])
+    distance = jnp.cumsum(closing) - closing
+    trend = params.drift * path.trend.astype(jnp.float32)
+    return Path(
+        bars=path.bars[:, None],
+        volume=path.volume[:, None],
+        drift=(trend * path.volatility - params.reversion * distance)[:, None],
+        volatility=path.volatility[:, None],
+    )
