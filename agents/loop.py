@@ -5,9 +5,10 @@ the host evaluates, logs, checkpoints or stops. How iterations are cut into chun
 in the result, so a run that stopped and went on ends where an uninterrupted one does.
 """
 
+import dataclasses
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -52,12 +53,20 @@ def _init(
 
 
 def chunks(
-    agent: Agent, env: Any, env_params: Any, state: TrainState, *, chunk_iterations: int
+    agent: Agent,
+    env: Any,
+    env_params: Any,
+    state: TrainState,
+    *,
+    chunk_iterations: int,
+    refresh: Callable[[int], Any] | None = None,
 ) -> Iterator[tuple[TrainState, dict[str, float]]]:
     """Train to the planned end; after each chunk, the state and the chunk's mean metrics.
 
     A state is only good until the next one is asked for: its buffers are then used again.
     `episode_return` and `episode_length` are means over the episodes that ended, NaN if none did.
+    `refresh(iteration)` gives other environment parameters of the same shapes before each chunk
+    but the first; all episodes then begin anew, so that here the cuts into chunks do matter.
 
     Raises:
         JaxtradeError: a chunk of no iterations.
@@ -67,6 +76,9 @@ def chunks(
     done, planned = int(state.iteration), int(state.num_iterations)
     while done < planned:
         count = min(chunk_iterations, planned - done)
+        if refresh is not None and done:
+            env_params = refresh(done)
+            state = _begin_anew(agent, env, env_params, state)
         state, sums = train_chunk(agent, env, env_params, state, jnp.int32(count))
         done += count
         totals = {name: float(value) for name, value in jax.device_get(sums).items()}
@@ -74,6 +86,22 @@ def chunks(
         means = {name: total / count for name, total in totals.items()}
         ended = {name: totals[name] / episodes if episodes else math.nan for name in EPISODE_SUMS}
         yield state, {**means, **ended, "episodes": episodes}
+
+
+@functools.partial(jax.jit, static_argnames="env", donate_argnames="state")
+def _begin_anew(agent: Agent, env: Any, env_params: Any, state: TrainState) -> TrainState:
+    """The state with new episodes in every environment."""
+    reset_key, key = jax.random.split(state.key)
+    keys = jax.random.split(reset_key, agent.num_envs)
+    obs, env_state = jax.vmap(env.reset, in_axes=(0, None))(keys, env_params)
+    return dataclasses.replace(
+        state,
+        env_state=env_state,
+        obs=obs,
+        episode_return=jnp.zeros_like(state.episode_return),
+        episode_length=jnp.zeros_like(state.episode_length),
+        key=key,
+    )
 
 
 @functools.partial(jax.jit, static_argnames="env", donate_argnames="state")
@@ -111,11 +139,17 @@ def train(
     *,
     total_steps: int,
     chunk_iterations: int = 16,
+    refresh: Callable[[int], Any] | None = None,
 ) -> tuple[TrainState, list[dict[str, float]]]:
-    """Train from the start to the end; the last state and each chunk's metrics."""
+    """Train from the start to the end; the last state and each chunk's metrics.
+
+    `refresh`: see `chunks`.
+    """
     state = init(agent, env, env_params, key, total_steps=total_steps)
     history = []
-    for latest, metrics in chunks(agent, env, env_params, state, chunk_iterations=chunk_iterations):
+    for latest, metrics in chunks(
+        agent, env, env_params, state, chunk_iterations=chunk_iterations, refresh=refresh
+    ):
         state = latest
         history.append(metrics)
     return state, history
