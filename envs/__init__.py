@@ -11,16 +11,21 @@ from typing import Any
 import gymnax
 
 from jaxtrade.envs.base import Environment
+from jaxtrade.envs.gym_trading import GymTrading, make_gym_trading
 from jaxtrade.envs.trading import EnvParams, State, Trading, make_trading
 from jaxtrade.market import Market
 from jaxtrade.specs import unknown_name
 
-__all__ = ["MAKERS", "EnvParams", "Environment", "State", "Trading", "make"]
+__all__ = ["MAKERS", "EnvParams", "Environment", "GymTrading", "State", "Trading", "make"]
 
-MAKERS: dict[str, Callable[..., tuple[Any, Any]]] = {"Trading-v0": make_trading}
+MAKERS: dict[str, Callable[..., tuple[Any, Any]]] = {
+    "GymTrading-v0": make_gym_trading,
+    "Trading-v0": make_trading,
+}
 """For each environment, the function from a market and options to (env, params)."""
 
 gymnax.register("Trading-v0", Trading)
+gymnax.register("GymTrading-v0", GymTrading)
 
 
 def make(env_id: str, *, market: Market, **options: Any) -> tuple[Any, Any]:
