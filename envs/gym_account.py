@@ -4,7 +4,9 @@ That package keeps units A, cash F and the interest owed in each, IA and IF, and
 anew at each step: IA = rate max(0, -A), IF = rate max(0, -F). So from one trade to the next the
 value V = (A - IA) P + F - IF is linear in the price P, and the account is a single number, its real
 position (A - IA) P / V. Here it is kept as that, and everything else over the value of the moment:
-no price, no units, no large sums, so that float32 is enough.
+no price, no units, no large sums, so that float32 is enough (measured against the package over
+5,000 steps: rewards to 3e-8, the value to 5e-7 of it, as long as the debt is below 50 times the
+value).
 """
 
 import flax.struct
@@ -56,7 +58,8 @@ def step(
     Without a trade `position` is the last one taken. Gives the account, and the fee over the value
     before.
     """
-    cost, owed = trade(account.real_position, position, fee, rate * account.is_charged)
+    written = jnp.where(account.is_charged, rate, 0.0)
+    cost, owed = trade(account.real_position, position, fee, written)
     asset, gain = charge(position, owed, rate)
     is_new = is_trade | ~account.is_charged  # the first interest is written as after a trade
     cost = jnp.where(is_new, cost, 0.0)

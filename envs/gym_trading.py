@@ -2,14 +2,13 @@
 
 import dataclasses
 import functools
-import math
 import numbers
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 from gymnax.environments import environment, spaces
 
 from jaxtrade.decision import Observation
@@ -23,6 +22,7 @@ from jaxtrade.synthetic import make_market
 
 NAME = "GymTrading-v0"
 DEFAULT_FEATURES = ("feature_open", "feature_high", "feature_low", "feature_close")
+MAX_POSITION = 1e6
 
 
 @flax.struct.dataclass(kw_only=True)
@@ -79,21 +79,21 @@ class GymTrading(Environment[State, EnvParams]):
         `trading_cost` f32[], fee over the value before the trade; what `Environment.step` adds.
     Version: 0; rises when any of this changes.
 
-    Kept, because results would differ otherwise; use Trading-v0 for money that is accounted for:
+    Kept, since results would differ otherwise (Trading-v0 has money that is accounted for):
         interest is written anew at each step and never adds up, most trades wipe it out unpaid;
-        ruin is not punished; no margin call; fills at a price already seen.
+        ruin is not punished; there is no margin call; trades fill at a price already seen.
 
-    Different from there, and why:
+    Different, and why:
         - never terminated and truncated at once: learners need to know which.
         - starts and first positions come from the key, there from NumPy's global generator.
-        - positions before the episode are 0 in a window, there what earlier episodes left.
-        - `position_index` is what is held, there the action given; no date, no columns of the
-          market and no distribution in `info`: an array per step and environment for nothing.
+        - in a window, positions before the episode are 0, there what earlier episodes left.
+        - `position_index` is the target held, there the action; `info` has no date, no columns of
+          the market and no distribution: an array per step and environment for nothing.
         - names of columns are matched in lower case, as `Market` keeps them.
         - any integer is a `max_episode_duration`, there NumPy's never truncate.
-        - refused: no feature at all; equal positions; positions beyond -(1 - fee) / fee or 1 / fee,
-          which there earn the fee.
-        - not here: limit orders, own rewards and dynamic features, several datasets, rendering.
+        - refused: no feature, equal positions, positions beyond 1 - 1 / fee or 1 / fee (they would
+          earn the fee), rates out of range.
+        - left out: limit orders, own rewards and dynamic features, several datasets, rendering.
 
     Usage:
         env, params = jaxtrade.make("GymTrading-v0", market=market, positions=[-1, 0, 1])
@@ -109,20 +109,16 @@ class GymTrading(Environment[State, EnvParams]):
     def __post_init__(self) -> None:
         positions = tuple(map(float, self.positions))
         object.__setattr__(self, "positions", positions)  # equal and hashable, however given
-        if (
-            not positions
-            or len(set(positions)) < len(positions)
-            or not np.isfinite(positions).all()
-        ):
+        is_valid = 0 < len(positions) == len(set(positions))
+        if not is_valid or not all(abs(position) <= MAX_POSITION for position in positions):
             raise JaxtradeError(
-                f"positions are {positions}: give different finite numbers, as (-1, 0, 1)"
+                f"positions are {positions}: give different numbers within +-{MAX_POSITION:g}, "
+                "as (-1, 0, 1)"
             )
         if self.initial_position != "random":
             if self.initial_position not in positions:
-                raise JaxtradeError(
-                    f"initial_position is {self.initial_position!r}: give one of {positions} "
-                    "or 'random'"
-                )
+                given, known = repr(self.initial_position), (*positions, "random")
+                raise JaxtradeError(f"initial_position is {given}: give one of {known}")
             object.__setattr__(self, "initial_position", float(self.initial_position))
         if self.windows is not None:
             object.__setattr__(self, "windows", _integer("windows", self.windows, 1, "or None"))
@@ -162,7 +158,9 @@ class GymTrading(Environment[State, EnvParams]):
         index = state.index + 1
         is_past = index >= params.returns.shape[0]  # past the data: ruin, no bar again
         account, cost = gym_account.step(
-            state.account.replace(is_ruined=state.account.is_ruined | is_past),
+            state.account.replace(  # type: ignore[attr-defined]
+                is_ruined=state.account.is_ruined | is_past
+            ),
             position,
             target != state.target,
             params.returns[index],
@@ -261,16 +259,14 @@ class GymTrading(Environment[State, EnvParams]):
     def _check_money(self, fee: float, rate: float, initial_value: float) -> None:
         if not 0 <= fee < 1:
             raise JaxtradeError(f"trading_fees is {fee}: give 0 to below 1")
-        if not 0 <= rate < math.inf:
-            raise JaxtradeError(f"borrow_interest_rate is {rate}: give 0 or more")
-        if not 0 < initial_value < math.inf:
+        if not 0 <= rate < 1:
+            raise JaxtradeError(f"borrow_interest_rate is {rate}: give 0 to below 1, per step")
+        if not 0 < initial_value < 1e30:
             raise JaxtradeError(f"portfolio_initial_value is {initial_value}: give more than 0")
-        bad = [p for p in self.positions if fee * p >= 1 or fee * (1 - p) >= 1]
+        bad = [p for p in self.positions if fee * max(p, 1 - p) > 1 - 1e-6]
         if bad:
-            raise JaxtradeError(
-                f"position {bad[0]} cannot be traded to at a fee of {fee}: "
-                f"give positions between {-(1 - fee) / fee:g} and {1 / fee:g}"
-            )
+            right = f"give positions between {1 - 1 / fee:g} and {1 / fee:g}"
+            raise JaxtradeError(f"position {bad[0]} cannot be paid for at a fee of {fee}: {right}")
 
     @property
     def default_params(self) -> EnvParams:
@@ -286,11 +282,6 @@ class GymTrading(Environment[State, EnvParams]):
     def num_actions(self) -> int:
         """Number of positions."""
         return len(self.positions)
-
-    @property
-    def levels(self) -> tuple[float, ...]:
-        """The positions, under the name that agents know."""
-        return self.positions
 
     @property
     def _levels(self) -> jax.Array:
@@ -316,14 +307,15 @@ class GymTrading(Environment[State, EnvParams]):
 def _default_params(env: GymTrading) -> EnvParams:
     market = make_market(num_bars=5_000)
     spec = dataclasses.replace(market.spec, context=DEFAULT_FEATURES)
+    market = market.replace(context=market.bars[:, 0], spec=spec)  # type: ignore[attr-defined]
     with jax.ensure_compile_time_eval():
-        return env.params(market.replace(context=market.bars[:, 0], spec=spec))  # type: ignore[attr-defined]
+        return env.params(market)
 
 
 def make_gym_trading(
     market: Market,
     *,
-    positions: tuple[float, ...] = (0, 1),
+    positions: Sequence[float] = (0, 1),
     trading_fees: float = 0.0,
     borrow_interest_rate: float = 0.0,
     portfolio_initial_value: float = 1000.0,
@@ -337,7 +329,7 @@ def make_gym_trading(
     """
     env = GymTrading(
         features=tuple(name for name in market.spec.context if "feature" in name),
-        positions=positions,
+        positions=tuple(positions),
         initial_position=initial_position,
         windows=windows,
     )
