@@ -4,9 +4,9 @@ That package keeps units A, cash F and the interest owed in each, IA and IF, and
 anew at each step: IA = rate max(0, -A), IF = rate max(0, -F). So from one trade to the next the
 value V = (A - IA) P + F - IF is linear in the price P, and the account is a single number, its real
 position (A - IA) P / V. Here it is kept as that, and everything else over the value of the moment:
-no price, no units, no large sums, so that float32 is enough (measured against the package over
-5,000 steps: rewards to 3e-8, the value to 5e-7 of it, as long as the debt is below 50 times the
-value).
+no price, no units, no large sums, so that float32 is enough. Measured against the package over
+5,000 steps, while the real position is below 20: rewards within 2e-7, the value and real position
+within 1e-6 of their size.
 """
 
 import flax.struct

@@ -9,12 +9,14 @@ import pytest
 
 from tests.gym_plays import (
     DOUBLE,
+    DOUBLE_SHORT,
     FLAT,
+    HALF,
     LONG,
-    POSITIONS,
     SHORT,
     make,
     make_random,
+    one_step,
     random_market,
     with_features,
 )
@@ -40,6 +42,7 @@ def test_two_trades_with_a_fee_by_hand():
     np.testing.assert_array_equal(steps["info"]["position_index"], [LONG, SHORT, FLAT])
     fees = np.array([10, 21.5643564, 9.7039604])
     np.testing.assert_allclose(steps["info"]["trading_cost"], fees / value[:-1], rtol=1e-6)
+    np.testing.assert_array_equal(steps["info"]["final_state"].index, [1, 2, 3])
 
 
 STILL = {
@@ -48,7 +51,10 @@ STILL = {
         [999, 999, 999, 1000, 1000],
     ),
     "short, then flat: one step of interest, paid": ([SHORT, SHORT, FLAT], [999, 999, 999]),
-    "short, half closed: no more than half of it": ([4, 4, SHORT, SHORT], [998, 998, 998, 998]),
+    "short, half closed: half of it paid": (
+        [DOUBLE_SHORT, DOUBLE_SHORT, SHORT, SHORT],
+        [998, 998, 998, 998],
+    ),
     "double, then flat: refunded": ([DOUBLE, DOUBLE, FLAT], [999, 999, 1000]),
     "double, then long: paid": ([DOUBLE, DOUBLE, LONG, LONG], [999, 999, 999, 999]),
 }
@@ -57,64 +63,74 @@ STILL = {
 @pytest.mark.parametrize("case", STILL)
 def test_interest_in_a_market_that_stands_still(case):
     actions, values = STILL[case]
-    positions = (*POSITIONS, -2)
-    env, params = make([100], positions=positions, borrow_interest_rate=0.001)
+    env, params = make([100], borrow_interest_rate=0.001)
     _, steps = play(env, params, jnp.int32(actions))
     np.testing.assert_allclose(steps["info"]["portfolio_valuation"], values, rtol=3e-7)
 
 
-@pytest.mark.parametrize("action", [-1, 4, 2**31 - 1])
+@pytest.mark.parametrize(("initial", "value"), [(-1, 999), (2, 999), (1, 1000)])
+def test_the_first_position_costs_no_fee_but_interest_at_once(initial, value):
+    env, params = make(
+        [100], initial_position=initial, trading_fees=0.01, borrow_interest_rate=0.001
+    )
+    (_, state), steps = play(env, params, jnp.int32([-1, -1]))
+    np.testing.assert_array_equal(state.history, [[initial, initial]])
+    np.testing.assert_allclose(steps["info"]["portfolio_valuation"], [value] * 2, rtol=3e-7)
+    np.testing.assert_array_equal(steps["info"]["trading_cost"], [0, 0])
+
+
+@pytest.mark.parametrize("action", [-1, 6, 2**31 - 1])
 def test_an_action_that_is_none_and_the_same_target_again_let_the_position_drift(action):
-    env, params = make([100, 110, 120, 130], positions=(0, 0.5, 1, 2), trading_fees=0.01)
-    _, steps = play(env, params, jnp.int32([1, action, 1]))
-    np.testing.assert_array_equal(steps["info"]["position_index"], [1, 1, 1])
+    env, params = make([100, 110, 120, 130], trading_fees=0.01)
+    _, steps = play(env, params, jnp.int32([HALF, action, HALF]))
+    np.testing.assert_array_equal(steps["info"]["position_index"], [HALF] * 3)
     np.testing.assert_array_equal(steps["info"]["trading_cost"] > 0, [True, False, False])
     units, cash = 0.5 / 100, 0.5
     prices = np.array([110, 120, 130])
     exposure = units * prices / (units * prices + cash)
     np.testing.assert_allclose(steps["info"]["real_position"], exposure, rtol=3e-7)
-    np.testing.assert_array_equal(steps["info"]["position"], np.float32([0.5] * 3))
+    np.testing.assert_array_equal(steps["info"]["position"], [0.5] * 3)
 
 
 def test_ruin_is_a_last_step_without_reward_and_the_next_episode_begins():
     # Short 10 units, 2000 of cash. At 250 the value is -500, the asset -2500: 5 times that.
-    env, params = make([100, 90, 250, 100], initial_position=-1, windows=1)
+    env, params = make([100, 90, 250, 100])
     _, steps = play(env, params, jnp.int32([SHORT, SHORT, SHORT]))
     np.testing.assert_array_equal(steps["terminated"], [False, True, False])
     assert not steps["truncated"].any()
-    np.testing.assert_allclose(steps["info"]["portfolio_valuation"][:2], [1100, -500], rtol=1e-6)
+    np.testing.assert_allclose(steps["info"]["portfolio_valuation"], [1100, -500, 1100], rtol=1e-6)
     np.testing.assert_allclose(steps["reward"], np.log([1.1, 1, 1.1]), rtol=1e-6)
     np.testing.assert_allclose(steps["info"]["final_observation"].account[1], [-1, 5], rtol=1e-6)
-    np.testing.assert_array_equal(steps["obs"].account[1], [-1, -1])
+    np.testing.assert_array_equal(steps["obs"].account[1], [0, 0])
     np.testing.assert_array_equal(steps["state"].index, [1, 0, 1])
     final = jax.tree.map(lambda leaf: leaf[1], steps["info"]["final_state"])
     assert env.is_terminated(final, params)
 
 
 def test_nothing_left_at_all_and_steps_after_ruin_are_finite():
-    env, params = make([100, 50, 60, 20], initial_position=2)
-    step = jax.jit(env.step_env)
+    env, params = make([100, 50, 60, 20])
     _, state = env.reset(KEY, params)
     for action in (DOUBLE, SHORT, LONG, FLAT, SHORT, DOUBLE) * 2:  # past the end of the data, too
-        obs, state, reward, terminated, info = step(KEY, state, jnp.int32(action), params)
+        obs, state, reward, terminated, info = one_step(env, state, jnp.int32(action), params)
         assert terminated
         assert reward == 0
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((obs, state, info)))
 
 
 def test_ruin_at_the_last_row_is_no_truncation_and_a_step_past_it_is_ruin():
-    env, params = make([100] * 11 + [201], initial_position=-1)
-    _, steps = play(env, params, jnp.int32([SHORT] * 11))
-    np.testing.assert_array_equal(np.flatnonzero(steps["terminated"]), [10])
+    env, params = make([100] * 8 + [201])
+    (_, state), steps = play(env, params, jnp.int32([SHORT] * 8))
+    np.testing.assert_array_equal(np.flatnonzero(steps["terminated"]), [7])
     assert not steps["truncated"].any()
-    last = jax.tree.map(lambda leaf: leaf[0], steps["state"]).replace(index=jnp.int32(11))
-    _, _, reward, terminated, _ = env.step_env(KEY, last, jnp.int32(FLAT), params)
+    last = jax.tree.map(jnp.asarray, state.replace(index=np.int32(8)))
+    _, _, reward, terminated, _ = one_step(env, last, jnp.int32(FLAT), params)
     assert terminated
     assert reward == 0
 
 
 # Against books in float64
 
+TARGETS = (0, -8, -3, -2, -1, 0.3, 0.5, 1, 1.5, 2, 3, 9)
 WALKS = {
     "long or flat, traded often": ((0, 1), 1e-3, 0.0, 1, 0.01),
     "short, leveraged, with interest": ((-2, -1, 0, 0.3, 1, 2, 3), 1e-4, 1e-3, 4, 0.01),
@@ -129,19 +145,18 @@ def test_random_actions_equal_the_books(case):
     market, steps = random_market(5_001, deviation=deviation), 5_000
     env, params = make_random(
         market,
-        positions=positions,
+        positions=TARGETS,
+        initial_position=0,
         trading_fees=fee,
         borrow_interest_rate=rate,
         portfolio_initial_value=250,
     )
-    none = len(positions)
-    actions = np.random.default_rng(1).integers(0, none + 1, steps)
-    actions = np.repeat(actions, hold)[:steps]
-    (_, state), played = play(env, params, jnp.int32(actions))
-    targets, closes = np.array([*positions, np.nan])[actions], market.close_prices()[:, 0]
+    choices = [*map(TARGETS.index, positions), len(TARGETS)]
+    actions = np.repeat(np.random.default_rng(1).choice(choices, steps), hold)[:steps]
+    _, played = play(env, params, jnp.asarray(actions, jnp.int32))
+    targets, closes = np.array([*TARGETS, np.nan])[actions], market.close_prices()[:, 0]
     done = played["terminated"] | played["truncated"]
     begins = np.concatenate([[0], np.flatnonzero(done[:-1]) + 1])
-    chosen = np.concatenate([[state.target], played["state"].target])
     assert (len(begins) > 5) == (case == "ruinous")
     compared = 0
     for begin in begins:
@@ -149,7 +164,7 @@ def test_random_actions_equal_the_books(case):
         books = simulate(
             targets[begin:],
             closes[: left + 1],
-            first=positions[chosen[begin]],
+            first=0,
             fee=fee,
             rate=rate,
             deposit=250,
@@ -201,19 +216,19 @@ def test_version_0_plays_as_it_always_did():
 # Episodes and observations
 
 
-@pytest.mark.parametrize(("windows", "first"), [(None, 0), (5, 4)])
-def test_max_is_one_episode_to_the_last_row(windows, first):
-    env, params = make_random(random_market(40), windows=windows, max_episode_duration="max")
-    (_, state), steps = play(env, params, random_actions(env, 80))
-    assert state.index == first
-    np.testing.assert_array_equal(np.flatnonzero(steps["truncated"])[:1], [39 - first - 1])
+SMALL = {"positions": (-1, 0, 1), "windows": 3}
+
+
+def test_max_is_one_episode_from_the_first_full_window_to_the_last_row():
+    env, params = make_random(random_market(40), **SMALL)
+    (_, state), steps = play(env, params, random_actions(env, 40))
+    assert state.index == 2
+    np.testing.assert_array_equal(np.flatnonzero(steps["truncated"]), [36])
     assert steps["info"]["final_state"].index.max() == 39
 
 
 def test_a_duration_of_m_is_m_less_one_steps_from_where_they_fit():
-    env, params = make_random(
-        random_market(40), positions=(-1, 0, 1), windows=3, max_episode_duration=np.int64(12)
-    )
+    env, params = make_random(random_market(40), max_episode_duration=np.int64(12), **SMALL)
     keys = jax.random.split(KEY, 3_000)
     _, states = jax.vmap(env.reset, in_axes=(0, None))(keys, params)
 
@@ -236,18 +251,17 @@ def test_a_duration_of_m_is_m_less_one_steps_from_where_they_fit():
 
 def test_an_observation_is_the_rows_up_to_its_bar_and_the_positions_there():
     market = random_market(40)
-    env, params = make_random(
-        market, positions=(0, 0.5, 2), windows=3, initial_position=0.5, max_episode_duration=9
-    )
-    start, steps = play(env, params, random_actions(env, 16))
+    env, params = make_random(market, max_episode_duration=9, **SMALL)
+    (obs, state), steps = play(env, params, random_actions(env, 40))
     seen = jax.tree.map(
         lambda first, later: np.concatenate([first[None], later[:8]]),
-        start[0],
+        obs,
         steps["info"]["final_observation"],
     )
-    position = np.concatenate([[0, 0, 0.5], steps["info"]["position"][:8]])
-    real = np.concatenate([[0, 0, 0.5], steps["info"]["real_position"][:8]])
-    static = market.context[int(start[1].index) - 2 :]
+    first = env.positions[int(state.target)]
+    position = np.concatenate([[0, 0, first], steps["info"]["position"][:8]])
+    real = np.concatenate([[0, 0, first], steps["info"]["real_position"][:8]])
+    static = market.context[int(state.index) - 2 :]
     for time in range(9):
         rows = slice(time, time + 3)
         expected = np.column_stack([static[rows], position[rows], real[rows]])
@@ -257,11 +271,11 @@ def test_an_observation_is_the_rows_up_to_its_bar_and_the_positions_there():
 
 
 def test_without_windows_an_observation_is_one_row():
-    env, params = make_random(random_market(40), initial_position=1)
-    obs, _ = env.reset(KEY, params)
+    env, params = make([100])
+    (obs, _), _ = play(env, params, jnp.int32([LONG]))
     assert (obs.market.shape, obs.account.shape) == ((1, 2), (2,))
-    row = [*random_market(40).context[0], 1, 1]
-    np.testing.assert_array_equal(env.gym_observation(obs), np.float32(row))
+    row = [*np.asarray(params.features[0]), 0, 0]
+    np.testing.assert_array_equal(env.gym_observation(obs), row)
 
 
 def test_the_future_changes_nothing_before_it():
@@ -271,9 +285,9 @@ def test_the_future_changes_nothing_before_it():
         bars=np.where(after[..., None], market.bars + np.float32(0.01), market.bars),
         context=np.where(after, market.context + 1, market.context),
     )
-    options = {"windows": 3, "positions": (-1, 0, 1), "trading_fees": 0.01}
+    options = {**SMALL, "trading_fees": 0.01}
     (env, params), (_, other_params) = (make_random(each, **options) for each in (market, other))
-    actions = random_actions(env, 32)
+    actions = random_actions(env, 40)[:37]
     (_, steps), (_, others) = (play(env, each, actions) for each in (params, other_params))
     known = steps["info"]["final_state"].index <= change
     assert known.sum() == change - 2

@@ -151,10 +151,9 @@ def draw_options(seed):
 
 
 def check(found, *, share):
-    print(found)
-    assert found["compared"] > share * STEPS
-    assert found["reward"] < 2e-6
-    assert max(found[name] for name in ("value", "exposure", "observation")) < 5e-6
+    assert found["compared"] > share * STEPS, found
+    assert found["reward"] < 2e-6, found
+    assert max(found[name] for name in ("value", "exposure", "observation")) < 5e-6, found
 
 
 def some(count, of):
