@@ -50,6 +50,22 @@ def test_our_functions_promote_no_dtype_and_no_rank_and_draw_nothing():
     assert "threefry" not in jaxpr
 
 
+def test_a_batched_step_is_one_pass_of_simple_loops():
+    env, params = make_random(windows=3, max_episode_duration=50)
+    _, state = jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(KEY, 256), params)
+
+    def step(state, action, params):
+        _, state, reward, *_ = env.step(KEY, state, action, params)
+        return state, reward
+
+    batched = jax.vmap(step, in_axes=(0, 0, None))
+    program = jax.jit(batched).lower(state, jnp.zeros(256, jnp.int32), params).compile().as_text()
+    arithmetic = "add|and|compare|divide|multiply|or|select|subtract"
+    assert 100 < len(re.findall(rf" (?:{arithmetic})\(", program)) < 900
+    for slow in (r" while\(", r" custom-call\(", r" sort\(", r" conditional\("):
+        assert not re.search(slow, program), slow
+
+
 def test_a_population_of_fees_and_rates_in_one_program():
     env, params = make_random(positions=(-1, 0, 2))
     actions = random_actions(env, 48)

@@ -43,10 +43,11 @@ class Books:
             left = (target - 1) / (held - 1)
         else:
             return
-        for due, store in (("units_due", "units"), ("cash_due", "cash")):
-            paid = getattr(self, due) * max(1 - left, 0)
-            setattr(self, due, getattr(self, due) - paid)
-            setattr(self, store, getattr(self, store) - paid)
+        paid = max(1 - left, 0)
+        self.units -= paid * self.units_due
+        self.cash -= paid * self.cash_due
+        self.units_due *= 1 - paid
+        self.cash_due *= 1 - paid
 
     def trade(self, target: float, price: float, fee: float) -> "Books":
         """Order so many units that they are worth `target` times the value once the fee is paid.
