@@ -12,7 +12,9 @@ import gymnax
 
 from jaxtrade.envs.actions import Exposure, Levels, PricedOrders, Weights
 from jaxtrade.envs.base import Environment
+from jaxtrade.envs.gym_trading import GymTrading, make_gym_trading
 from jaxtrade.envs.params import EnvParams
+from jaxtrade.envs.pool import make_pool
 from jaxtrade.envs.presets import (
     Forex,
     LeveragedETF,
@@ -35,6 +37,7 @@ __all__ = [
     "Environment",
     "Exposure",
     "Forex",
+    "GymTrading",
     "Levels",
     "LeveragedETF",
     "Perpetual",
@@ -45,6 +48,7 @@ __all__ = [
     "Trading",
     "Weights",
     "make",
+    "make_pool",
 ]
 
 MAKERS: dict[str, Callable[..., tuple[Any, Any]]] = {
@@ -54,10 +58,11 @@ MAKERS: dict[str, Callable[..., tuple[Any, Any]]] = {
     "Forex-v0": make_forex,
     "Perpetual-v0": make_perpetual,
     "Portfolio-v0": make_portfolio,
+    "GymTrading-v0": make_gym_trading,
 }
 """For each environment, the function from a market and options to (env, params)."""
 
-for _family in (Trading, StockTrading, LeveragedETF, Forex, Perpetual, Portfolio):
+for _family in (Trading, StockTrading, LeveragedETF, Forex, Perpetual, Portfolio, GymTrading):
     gymnax.register(f"{_family.__name__}-v0", _family)
 
 
