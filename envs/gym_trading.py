@@ -14,7 +14,7 @@ from gymnax.environments import environment, spaces
 from jaxtrade.decision import Observation
 from jaxtrade.envs import gym_account
 from jaxtrade.envs.base import Environment, Info
-from jaxtrade.envs.trading import mix, scale
+from jaxtrade.envs.episodes import mix, scale
 from jaxtrade.market import Market
 from jaxtrade.spans import require_rows
 from jaxtrade.specs import JaxtradeError

@@ -1,4 +1,4 @@
-"""Endless data: environments on paths of a synthetic process that are drawn anew during training."""
+"""Endless data: environments on paths of a synthetic process, drawn anew during training."""
 
 from collections.abc import Callable
 from typing import Any
