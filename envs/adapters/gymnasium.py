@@ -102,11 +102,12 @@ class GymnasiumVectorEnv(VectorEnv[Any, Any, Any]):
     """N environments in one compiled step, each beginning its next episode by itself.
 
     Observations: leaves [N, ...]. Rewards: f64[N]. `terminated`, `truncated`: bool[N]. Infos:
-    leaves [N, ...], each key with the mask of the environments it holds for, `_key`.
+    leaves [N, ...], each key with the mask of the environments it holds for, `_key`, and absent
+    where it holds for none.
 
     Autoreset mode SAME_STEP: the observation after a last step is the next episode's. The step's
     own is in `infos["final_obs"]` (an object array, None for the others) and its info in
-    `infos["final_info"]`, both absent in a step that ends no episode.
+    `infos["final_info"]` instead of `infos` itself.
 
     Usage:
         envs = GymnasiumVectorEnv(*jaxtrade.make("Trading-v0", market=market), 64, seed=0)
@@ -172,7 +173,7 @@ class GymnasiumVectorEnv(VectorEnv[Any, Any, Any]):
         self._state, final_obs, *outcome = self._programs.step(self._state, actions, self.params)
         obs, rewards, terminated, truncated, info = jax.tree.map(np.array, outcome)
         done = terminated | truncated
-        infos = _with_masks(info, ~done)
+        infos = {} if done.all() else _with_masks(info, ~done)
         if done.any():
             infos |= _with_masks({"final_info": info}, done)
             infos |= {"final_obs": _rows(final_obs, done), "_final_obs": done}
@@ -183,9 +184,8 @@ class GymnasiumVectorEnv(VectorEnv[Any, Any, Any]):
             return [None] * self.num_envs
         seeds = seed if isinstance(seed, Sequence) else range(seed, seed + self.num_envs)
         if len(seeds) != self.num_envs:
-            raise JaxtradeError(
-                f"{len(seeds)} seeds for {self.num_envs} environments: give one each"
-            )
+            raise JaxtradeError(f"{len(seeds)} seeds: give one for each of {self.num_envs}")
+
         return seeds
 
 

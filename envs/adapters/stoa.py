@@ -34,7 +34,7 @@ class StoaEnv(stoa.Environment):
     Usage:
         env = StoaEnv(FlattenObservation(env), params)
         env = stoa.AutoResetWrapper(stoa.RecordEpisodeMetrics(env), next_obs_in_extras=True)
-        env = stoa.core_wrappers.vmap.VmapWrapper(env, num_envs)
+        env = VmapWrapper(env, num_envs)  # from stoa.core_wrappers.vmap
         state, timestep = env.reset(key)
         state, timestep = env.step(state, action)
     """
