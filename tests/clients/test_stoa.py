@@ -50,7 +50,9 @@ def test_a_time_step_is_our_step(trading):
         assert timestep.step_type == (MID if number < STEPS - 1 else TRUNCATED)
         assert (timestep.truncated(), timestep.discount) == (truncated, 1.0)
     assert jax.tree.structure(first) == jax.tree.structure(timestep)
-    types = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), each) for each in (first, timestep)]
+    types = [
+        jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), each) for each in (first, timestep)
+    ]
     assert types[0] == types[1]
 
 
