@@ -9,7 +9,7 @@ from tests.plays import FREE, market_of
 
 STEPS = 16
 BEST = STEPS * np.log(1.01)
-"""About the most that an episode pays; the swing's turns cannot be seen coming."""
+"""What an episode would pay if the turns could be seen coming; without, three quarters of it."""
 
 
 def swinging():
