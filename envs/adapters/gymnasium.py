@@ -277,6 +277,8 @@ def _draw(generator: np.random.Generator) -> np.uint32:
 def _checked(action: Any, space: gymnasium.Space[Any]) -> np.ndarray:
     """The action as an array; JaxtradeError if the space does not hold it."""
     array = np.asarray(action)
+    if array.dtype == np.float64 and isinstance(space, gymnasium.spaces.Box):
+        array = array.astype(space.dtype)
     if not space.contains(array):
         raise JaxtradeError(f"action {action!r} is not in {space}")
     return array
