@@ -6,7 +6,8 @@ no later than this one.
 
 A slow bar holds the bars that start within its frame. Frames are aligned to midnight UTC, weeks to
 Monday. It is complete when a bar ends on or beyond its boundary; where bars are missing there, the
-first bar that starts beyond it closes it. A frame without bars is no slow bar.
+first bar that starts beyond it closes it. A frame without bars is no slow bar; where a market
+begins within a frame, the first slow bar is of what it has.
 
 What frame a bar is in follows from its clock row alone, so that the table's scan and the exported
 graph need nothing else. Steps of more than ten days count as one bar there (`bars.clock_rows`): a
@@ -91,9 +92,10 @@ def check_frame(frame_seconds: int, bar_seconds: int) -> None:
 def at_frame(indicator: Indicator, frame_seconds: int, bar_seconds: int) -> Indicator:
     """An indicator on slower bars, shown at every bar.
 
-    Its carry is that of the indicator, the columns it shows, and the slow bar in the making. It
-    reaches back and remembers as many slow bars as the indicator, and one more; before the first
-    one it shows what a bar without any move would give. A slow bar has a clock but no context.
+    Its carry is the indicator's carry and columns without the slow bar in the making, both with it,
+    and that bar. It reaches back and remembers as many slow bars as the indicator, and one more;
+    before the first one it shows what a bar without any move would give. A slow bar has a clock but
+    no context.
 
     Raises:
         JaxtradeError: the frame is not a whole multiple of the bar, not longer, or does not divide
@@ -166,6 +168,7 @@ def _together(members: tuple[Indicator, ...]) -> Indicator:
     return at_frame(joint, first.frame_seconds, first.bar_seconds)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _init(frame: Frame, num_assets: int) -> jax.Array:
     """The carry before the first bar: no slow bar in the making, the last one just complete."""
     none = jnp.zeros(num_assets, jnp.float32)
