@@ -1,3 +1,5 @@
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +12,16 @@ from jaxtrade.frames import at_frame, check_frame, frame_label, split_name
 from jaxtrade.indicators import INDICATORS, Indicator, ema
 from jaxtrade.live import export
 from jaxtrade.market import Market
-from jaxtrade.specs import FeatureSpec, JaxtradeError, MarketSpec
-from tests.bundles import assert_decide_alike, exported, fitted, network_policy, rows_of
+from jaxtrade.specs import BundleMetadata, FeatureSpec, JaxtradeError, MarketSpec
+from tests.bundles import (
+    assert_decide_alike,
+    exported,
+    fitted,
+    linear_policy,
+    metadata_of,
+    network_policy,
+    rows_of,
+)
 from tests.markets import random_frame
 
 ALL = tuple(INDICATORS)
@@ -258,6 +268,19 @@ def test_the_hash_of_a_specification_without_frames_is_what_it_was():
     assert spec.schema_hash == "fdf2bc65378c"
     hashes = {FeatureSpec(names=("rsi@1h",), bar_seconds=s).schema_hash for s in (0, 60, 300)}
     assert len(hashes) == 3
+
+
+def test_metadata_keeps_the_length_and_reads_what_was_written_before_there_were_frames():
+    for spec in (FeatureSpec(names=("rsi@1h",), bar_seconds=60), FeatureSpec(names=("rsi",))):
+        policy = linear_policy(spec, np.zeros((1, 3)), np.zeros((6, 3)), [1, 0, 0])
+        text = metadata_of(policy).to_json()
+        assert BundleMetadata.from_json(text).features == spec
+    tree = json.loads(text)
+    del tree["features"]["bar_seconds"]
+    assert BundleMetadata.from_json(json.dumps(tree)).features == spec
+    tree["features"]["bar_seconds"] = 60
+    with pytest.raises(JaxtradeError, match="the bundle's features have schema"):
+        BundleMetadata.from_json(json.dumps(tree))
 
 
 @pytest.mark.parametrize(
