@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from jaxtrade import features, frames
+from jaxtrade.experiments.config import compose, expand, from_yaml, to_yaml
 from jaxtrade.frames import at_frame, check_frame, frame_label, split_name
 from jaxtrade.indicators import INDICATORS, Indicator, ema
 from jaxtrade.live import export
@@ -268,6 +269,26 @@ def test_the_hash_of_a_specification_without_frames_is_what_it_was():
     assert spec.schema_hash == "fdf2bc65378c"
     hashes = {FeatureSpec(names=("rsi@1h",), bar_seconds=s).schema_hash for s in (0, 60, 300)}
     assert len(hashes) == 3
+
+
+def test_settings_name_a_frame():
+    config = compose(["+env.features.rsi@1d=true", "+env.features.ema_10@4h=false"])
+    assert from_yaml(to_yaml(config)) == config
+    switches = config.env.features
+    assert switches["rsi@1d"] is True
+    assert switches["ema_10@4h"] is False
+    runs = expand(["+env.features.rsi@1h=true,false", "seed=1"])
+    assert runs == [[f"+env.features.rsi@1h={each}", "seed=1"] for each in ("True", "False")]
+    assert not compose([*runs[0], "env.features.rsi@1h=false"]).env.features["rsi@1h"]
+    assert "rsi@1h" not in compose([*runs[0], "~env.features.rsi@1h"]).env.features
+    for text, message in (
+        ("env.features.rsi@1h=true", r"unknown setting 'env.features.rsi@1h'"),
+        ("+env.features.rsi@=true", "cannot read '.env.features.rsi@=true'"),
+        ("+env.features.rsi@1h=[", "cannot read '.env.features.rsi@1h=.': put a value"),
+    ):
+        with pytest.raises(JaxtradeError, match=message) as error:
+            compose([text])
+        assert str(error.value).isprintable()
 
 
 def test_metadata_keeps_the_length_and_reads_what_was_written_before_there_were_frames():
