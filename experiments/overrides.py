@@ -160,7 +160,7 @@ def _option(override: Override, options: list[str]) -> str:
 def _parse(text: str, parser: OverridesParser) -> Override:
     """One override in Hydra's grammar."""
     try:
-        override = parser.parse_override(_FRAMED.sub(rf"\1{_AT}\2", text, count=1))
+        override = parser.parse_override(_readable(text))
     except HydraException as error:
         raise JaxtradeError(f"cannot read {text!r}: {_reason(text, error)}") from error
     if _FRAMED.match(text):
@@ -176,9 +176,14 @@ def _parse(text: str, parser: OverridesParser) -> Override:
     return override
 
 
+def _readable(text: str) -> str:
+    """The override as Hydra can read it."""
+    return _FRAMED.sub(rf"\1{_AT}\2", text)
+
+
 def _reason(text: str, error: HydraException) -> str:
     """What is wrong with a text that Hydra's grammar refuses."""
-    key, _, value = text.partition("=")
+    key, _, value = _readable(text).partition("=")
     first_line = str(error).partition("\n")[0]
     if " while evaluating " in first_line:  # a function such as range(a)
         return first_line.rpartition("': ")[2]
