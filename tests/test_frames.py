@@ -167,6 +167,31 @@ def test_when_a_slow_bar_completes(bar_seen):
     assert volume == [0, 0, 3, 3, 3, 2, 1, 1]
 
 
+@pytest.mark.parametrize("label", ["10m", "1h", "1d", "7d"])
+def test_bars_that_start_anywhere_against_a_plain_loop(bar_seen, label):
+    length = split_name(f"x@{label}")[1]
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        pauses = rng.choice([0, 0, 0, 7, 400, 9_000, 700_000], 150) * rng.random(150)
+        starts = 946_900_000 + np.cumsum(120 + pauses.astype(int))
+        closes = 100 * np.exp(np.cumsum(0.01 * rng.standard_normal(150)))
+        last = {}  # by the number of the slow bar, its newest close
+        wanted = []
+        for start, close in zip(starts, closes, strict=True):
+            number = (start + 3 * 86_400) // length
+            last[number] = close
+            is_over = start + 120 + 3 * 86_400 >= (number + 1) * length
+            over = [100.0, 100.0, *(last[n] for n in sorted(last) if n < number or is_over)]
+            wanted.append(over[-1] / over[-2] - 1)
+        frame = pd.DataFrame({"timestamp": starts.astype("datetime64[s]"), "close": closes})
+        frame["open"] = np.concatenate([[100.0], closes[:-1]])
+        frame["high"] = frame[["open", "close"]].max(axis=1)
+        frame["low"] = frame[["open", "close"]].min(axis=1)
+        market = Market.from_frame(frame.assign(volume=1), bar_seconds=120)
+        np.testing.assert_allclose(table(market, f"bar@{label}")[:, 3], wanted, atol=1e-6)
+        assert len(set(wanted)) > 3
+
+
 def test_two_completions_in_one_bar_are_both_seen(monkeypatch):
     def update(carry, bar):
         carry = carry + 1.0
