@@ -177,7 +177,7 @@ def _is_number(value: float) -> bool:
 
 def _name(key: object, where: str) -> str:
     """A key that a dotted override can reach."""
-    if not isinstance(key, str) or not re.fullmatch(r"\w+", key):
+    if not isinstance(key, str) or not re.fullmatch(r"\w+(@\w+)?", key):
         raise wrong(f"a name in {where}", key, "letters, digits and _")
     return key
 

@@ -146,9 +146,10 @@ class EnvConfig:
     """The trading environment.
 
     window: bars that an observation shows; levels: exposures (position value over equity, signed)
-    that the actions stand for; episode_steps: bars; features: indicator names, `relative_spread`
-    and `context`, on or off, in the order of the columns; clip: of a normalised feature, standard
-    deviations; no_trade_band: change of exposure up to which no trade is made.
+    that the actions stand for; episode_steps: bars; features: indicator names, also on a slower
+    frame (`rsi@1h`), `relative_spread` and `context`, on or off, in the order of the columns;
+    clip: of a normalised feature, standard deviations; no_trade_band: change of exposure up to
+    which no trade is made.
     """
 
     window: int

@@ -36,6 +36,11 @@ CONF_MODULE = "jaxtrade.conf"
 OPEN_KEYS = ("env.features", "agent")
 """Where a run may add names of its own with +."""
 
+_FRAMED = re.compile(r"^([+~]*env\.features\.\w+)@(\w+)(?==|$)")
+_AT = "__at__"
+"""The key of a feature on a slower frame, `env.features.rsi@1h`, and what stands for its @ while
+Hydra reads it, to whom an @ means something else."""
+
 Tree = dict[str, Any]
 
 
@@ -155,9 +160,12 @@ def _option(override: Override, options: list[str]) -> str:
 def _parse(text: str, parser: OverridesParser) -> Override:
     """One override in Hydra's grammar."""
     try:
-        override = parser.parse_override(text)
+        override = parser.parse_override(_readable(text))
     except HydraException as error:
         raise JaxtradeError(f"cannot read {text!r}: {_reason(text, error)}") from error
+    if _FRAMED.match(text):
+        override.key_or_group = override.key_or_group.replace(_AT, "@")
+        override.input_line = text
     if override.is_hydra_override():
         raise JaxtradeError(f"{text!r}: Hydra's own settings have no effect here: leave it out")
     if override.package is not None or not override.key_or_group:
@@ -168,9 +176,14 @@ def _parse(text: str, parser: OverridesParser) -> Override:
     return override
 
 
+def _readable(text: str) -> str:
+    """The override as Hydra can read it."""
+    return _FRAMED.sub(rf"\1{_AT}\2", text)
+
+
 def _reason(text: str, error: HydraException) -> str:
     """What is wrong with a text that Hydra's grammar refuses."""
-    key, _, value = text.partition("=")
+    key, _, value = _readable(text).partition("=")
     first_line = str(error).partition("\n")[0]
     if " while evaluating " in first_line:  # a function such as range(a)
         return first_line.rpartition("': ")[2]

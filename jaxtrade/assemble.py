@@ -35,20 +35,7 @@ def combine(markets: Sequence[Market]) -> Market:
         JaxtradeError: fewer than two markets, a symbol that is there twice or empty, bars of
             different lengths, or fewer than two stamps in common.
     """
-    names = ", ".join(market.name() for market in markets)
-    if len(markets) < 2:
-        raise JaxtradeError(f"{len(markets)} markets to combine: give at least 2")
-    symbols = tuple(symbol for market in markets for symbol in market.spec.symbols)
-    if len(set(symbols)) < len(symbols) or not all(symbols):
-        raise JaxtradeError(
-            f"{names}: the symbols are {', '.join(map(repr, symbols))}: give each market its own"
-        )
-    lengths = [market.spec.bar_seconds for market in markets]
-    if len(set(lengths)) > 1:
-        raise JaxtradeError(
-            f"{names}: bars of {', '.join(map(str, lengths))} s: give bars of one length, "
-            "see resample"
-        )
+    names, symbols = _together(markets)
     stamps = functools.reduce(np.intersect1d, [market.timestamps for market in markets])
     if len(stamps) < MIN_SHARED:
         spans = ", ".join(f"{m.name()} {m.timestamps[0]}Z .. {m.timestamps[-1]}Z" for m in markets)
@@ -221,6 +208,25 @@ def leveraged(market: Market, leverage: float, *, yearly_fee: float = 0.0) -> Ma
             source=f"{leverage:g} x {market.name()}",
         ),
     )
+
+
+def _together(markets: Sequence[Market]) -> tuple[str, tuple[str, ...]]:
+    """The names for messages and the symbols of markets that go together, else JaxtradeError."""
+    names = ", ".join(market.name() for market in markets)
+    if len(markets) < 2:
+        raise JaxtradeError(f"{len(markets)} markets to combine: give at least 2")
+    symbols = tuple(symbol for market in markets for symbol in market.spec.symbols)
+    if len(set(symbols)) < len(symbols) or not all(symbols):
+        raise JaxtradeError(
+            f"{names}: the symbols are {', '.join(map(repr, symbols))}: give each market its own"
+        )
+    lengths = [market.spec.bar_seconds for market in markets]
+    if len(set(lengths)) > 1:
+        raise JaxtradeError(
+            f"{names}: bars of {', '.join(map(str, lengths))} s: give bars of one length, "
+            "see resample"
+        )
+    return names, symbols
 
 
 def _before(market: Market) -> F64:

@@ -6,7 +6,8 @@ no later than this one.
 
 A slow bar holds the bars that start within its frame. Frames are aligned to midnight UTC, weeks to
 Monday. It is complete when a bar ends on or beyond its boundary; where bars are missing there, the
-first bar that starts beyond it closes it. A frame without bars is no slow bar.
+first bar that starts beyond it closes it. A frame without bars is no slow bar; where a market
+begins within a frame, the first slow bar is of what it has.
 
 What frame a bar is in follows from its clock row alone, so that the table's scan and the exported
 graph need nothing else. Steps of more than ten days count as one bar there (`bars.clock_rows`): a
@@ -91,9 +92,10 @@ def check_frame(frame_seconds: int, bar_seconds: int) -> None:
 def at_frame(indicator: Indicator, frame_seconds: int, bar_seconds: int) -> Indicator:
     """An indicator on slower bars, shown at every bar.
 
-    Its carry is that of the indicator, the columns it shows, and the slow bar in the making. It
-    reaches back and remembers as many slow bars as the indicator, and one more; before the first
-    one it shows what a bar without any move would give. A slow bar has a clock but no context.
+    Its carry is the indicator's carry and columns without the slow bar in the making, both with it,
+    and that bar. It reaches back and remembers as many slow bars as the indicator, and one more;
+    before the first one it shows what a bar without any move would give. A slow bar has a clock but
+    no context.
 
     Raises:
         JaxtradeError: the frame is not a whole multiple of the bar, not longer, or does not divide
@@ -166,12 +168,13 @@ def _together(members: tuple[Indicator, ...]) -> Indicator:
     return at_frame(joint, first.frame_seconds, first.bar_seconds)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _init(frame: Frame, num_assets: int) -> jax.Array:
     """The carry before the first bar: no slow bar in the making, the last one just complete."""
     none = jnp.zeros(num_assets, jnp.float32)
     position = jnp.full(num_assets, frame.frame_seconds - frame.bar_seconds, jnp.float32)
     empty = _SlowBar(none, none, none, none, none, position=position, elapsed=none)
-    known = _seen(frame, frame.indicator.init(num_assets), empty, start=jnp.float32(0))
+    known = _seen(frame, frame.indicator.init(num_assets), empty, start=jnp.zeros(1, jnp.float32))
     inner = known.shape[0] - len(frame.indicator.columns)
     known = jnp.concatenate([frame.indicator.init(num_assets), known[inner:]])
     return jnp.concatenate([known, known, jnp.stack(empty)])
@@ -184,13 +187,13 @@ def _update(frame: Frame, carry: jax.Array, bar: Bar) -> tuple[jax.Array, jax.Ar
     side by side: so it takes one update of the indicator, whichever bar completes or closes it.
     """
     length, bar_length = np.float32(frame.frame_seconds), np.float32(frame.bar_seconds)
-    columns, times = len(frame.indicator.columns), len(_SlowBar._fields)
-    size = (carry.shape[0] - times) // 2
+    columns, rows = len(frame.indicator.columns), len(_SlowBar._fields)
+    size = (carry.shape[0] - rows) // 2
     known, pending, slow = carry[:size], carry[size : 2 * size], _SlowBar(*carry[2 * size :])
 
-    second = jnp.round(bar.clock[1] * np.float32(WEEK_SECONDS))  # exact; 0 is Monday 00:00
+    second = jnp.round(bar.clock[1:2] * np.float32(WEEK_SECONDS))  # exact; 0 is Monday 00:00
     position = jax.lax.rem(second, length)
-    since = slow.position + jnp.round(bar.clock[2] * np.float32(YEAR_SECONDS))
+    since = slow.position + jnp.round(bar.clock[2:3] * np.float32(YEAR_SECONDS))
     is_first = (since != position) | (slow.position + bar_length >= length)
     is_last = position + bar_length >= length
 
@@ -200,7 +203,7 @@ def _update(frame: Frame, carry: jax.Array, bar: Bar) -> tuple[jax.Array, jax.Ar
     )
     known = jnp.where(is_first[None], pending, known)
     pending = _seen(frame, known[: size - columns], slow, start=second - position)
-    shown = jnp.where(is_last, pending[size - columns :], known[size - columns :])
+    shown = jnp.where(is_last[None], pending[size - columns :], known[size - columns :])
     return jnp.concatenate([known, pending, jnp.stack(slow)]), shown
 
 
@@ -221,10 +224,10 @@ def _longer(slow: _SlowBar, bar: Bar, is_first: jax.Array) -> _SlowBar:
 def _seen(frame: Frame, inner: jax.Array, slow: _SlowBar, *, start: jax.Array) -> jax.Array:
     """The indicator's next carry and its columns, f32[K + columns, A], after a slow bar.
 
-    start: f32[], seconds from Monday to the start of its frame.
+    start: f32[1], seconds from Monday to the start of its frame.
     """
     day = jax.lax.rem(start, np.float32(DAY_SECONDS)) / np.float32(DAY_SECONDS)
-    week, years = start / np.float32(WEEK_SECONDS), slow.elapsed[0] / np.float32(YEAR_SECONDS)
+    week, years = start / np.float32(WEEK_SECONDS), slow.elapsed[:1] / np.float32(YEAR_SECONDS)
     bar = Bar(
         open=slow.open,
         high=slow.high,
@@ -232,6 +235,6 @@ def _seen(frame: Frame, inner: jax.Array, slow: _SlowBar, *, start: jax.Array) -
         close=slow.close,
         volume=slow.volume,
         context=jnp.zeros(0, jnp.float32),
-        clock=jnp.stack([day, week, years]),
+        clock=jnp.concatenate([day, week, years]),
     )
     return jnp.concatenate(frame.indicator.update(inner, bar))

@@ -129,7 +129,7 @@ def advance(recursions: Sequence[Recursion], carry: jax.Array, bar: Bar) -> jax.
 
 def _size(indicator: Indicator) -> int:
     """K, the rows of its carry."""
-    return int(indicator.init(1).shape[0])
+    return int(jax.eval_shape(lambda: indicator.init(1)).shape[0])
 
 
 @jax.custom_jvp

@@ -49,7 +49,7 @@ def test_prices_at_shared_stamps_are_those_of_each_source():
     assert both.spec.symbols == ("SPY", "QQQ", "IWM")
     for asset, own in enumerate((a, b, c)):
         rows = np.isin(own.timestamps, stamps)
-        np.testing.assert_allclose(prices(both)[:, asset], prices(own)[rows, 0], rtol=1e-6)
+        np.testing.assert_allclose(prices(both)[:, asset], prices(own)[rows, 0], rtol=1e-8)
         np.testing.assert_array_equal(both.volume[:, asset], own.volume[rows, 0])
     assert both.bars.dtype == both.volume.dtype == both.clock.dtype == np.float32
     years = np.diff(both.timestamps).astype(float) / (365.25 * 86_400)
