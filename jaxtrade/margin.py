@@ -112,10 +112,17 @@ def liquidation_point(
     exit_gain: f32[A], what that makes against its mark at the start, costs paid.
 
     Equity less requirement is linear between exits and falls, so it is enough to look just before
-    and just after each of them.
+    and just after each of them. One asset has one exit, after which nothing is left to liquidate.
     """
     reach = adverse - start
     backing = margin.maintenance * jnp.abs(held)
+    if held.shape[0] == 1:
+        at_start = equity - (backing * (1.0 + start)).sum()
+        fall = -((held - backing) * reach).sum()
+        way = at_start / jnp.where(fall > 0, fall, 1.0)
+        point = jnp.where((fall > 0) & (at_start <= fall), jnp.maximum(way, 0.0), _NEVER)
+        point = jnp.where(at_start <= 0, 0.0, point)
+        return jnp.where(exit_point.sum() <= point, _NEVER, point)
 
     def free(point: jax.Array, has_left: jax.Array) -> jax.Array:
         gain = jnp.where(has_left, exit_gain, held * reach * point)
