@@ -25,19 +25,21 @@ from jaxtrade.envs.actions import Actions, Exposure, Levels, Request, Weights
 from jaxtrade.envs.base import Environment, Info
 from jaxtrade.envs.episodes import WEYL, mix, scale
 from jaxtrade.envs.params import EnvParams, make_params
+from jaxtrade.envs.steps import (
+    EXTRA_BOUND,
+    committed,
+    extra_features,
+    facts_of,
+    order_for,
+    stop_distance,
+)
 from jaxtrade.features import DEFAULT_FEATURES, account_bounds, columns, resolve
 from jaxtrade.market import Market
-from jaxtrade.orders import Order
-from jaxtrade.rules import Rules
-from jaxtrade.sizing import delta_order, lots_order
 from jaxtrade.specs import HARD_LIMITS, FeatureSpec, JaxtradeError
 from jaxtrade.synthetic import make_market
 from jaxtrade.tape import Bar
 
 SHORT_FLAT_LONG = Levels((-1.0, 0.0, 1.0))
-
-_EXTRA_SCALE, _EXTRA_BOUND = 20.0, 3.0
-"""Of returns, and the bound of what the account leaf has beyond `features.account_features`."""
 
 
 @flax.struct.dataclass(kw_only=True)
@@ -145,7 +147,7 @@ class Trading(Environment[State, EnvParams]):
         self, state: State, action: jax.Array, params: EnvParams
     ) -> tuple[State, jax.Array, jax.Array, Info]:
         """One step from an action; see the class."""
-        return self.fulfil(state, self.actions.read(action, _committed(state.account)), params)
+        return self.fulfil(state, self.actions.read(action, committed(state.account)), params)
 
     def advance_to(
         self, state: State, requested: jax.Array, params: EnvParams
@@ -166,7 +168,7 @@ class Trading(Environment[State, EnvParams]):
         bar = dataclasses.replace(bar, years=jnp.where(is_past, jnp.nan, bar.years))
 
         target, binding = self.review(state, request.exposure, bar, params)
-        order = _order(state.account, target, request, bar, params)
+        order = order_for(state.account, target, request, bar, params)
         account, move = ledger.step(state.account, order, bar, params.rules)
         if account.memory is not None:
             stopped = move.exit_code == STOP
@@ -177,7 +179,7 @@ class Trading(Environment[State, EnvParams]):
             row = jnp.append(target, account.last_return)[None]
             after = dataclasses.replace(after, recent=jnp.concatenate([state.recent[1:], row]))
         is_last = self.is_truncated(after, params)
-        facts = _facts(state.account, account, move, is_last)
+        facts = facts_of(state.account, account, move, is_last)
         kept, reward, terms = reward_terms.update(self.terms, params.rewards, state.terms, facts)
         info = {
             "target": target,
@@ -206,13 +208,13 @@ class Trading(Environment[State, EnvParams]):
             sized = risk.size(
                 requested,
                 bar.volatility,
-                _stop_distance(bar, params.rules),
+                stop_distance(bar, params.rules),
                 params.limits,
                 bars_per_year=params.bars_per_year,
             )
         return risk.review(
             requested,
-            _committed(account),
+            committed(account),
             jnp.ones_like(requested),
             (ledger.drawdown(account), ledger.day_return(account)),
             params.limits,
@@ -243,7 +245,7 @@ class Trading(Environment[State, EnvParams]):
         if self.num_assets > 1:
             window = window.reshape(rows, self.num_assets, -1)
         seen = observe(window, ledger.account_vector(state.account))
-        extra = _extra_features(state)
+        extra = extra_features(state.account, state.recent)
         if not extra:
             return seen
         return dataclasses.replace(seen, account=jnp.concatenate([seen.account, *extra]))
@@ -307,86 +309,17 @@ class Trading(Environment[State, EnvParams]):
         shape = (self.features.window, *assets, len(columns(self.features)))
         low, high = account_bounds(self.num_assets)
         state = jax.eval_shape(self.reset_state, jax.random.key(0), params)
-        count = sum(leaf.shape[0] for leaf in jax.eval_shape(_extra_features, state))
-        low = np.concatenate([low, np.full(count, -_EXTRA_BOUND, np.float32)])
-        high = np.concatenate([high, np.full(count, _EXTRA_BOUND, np.float32)])
+        count = sum(
+            leaf.shape[0] for leaf in jax.eval_shape(extra_features, state.account, state.recent)
+        )
+        low = np.concatenate([low, np.full(count, -EXTRA_BOUND, np.float32)])
+        high = np.concatenate([high, np.full(count, EXTRA_BOUND, np.float32)])
         return spaces.Dict(
             {
                 "market": spaces.Box(-self.features.clip, self.features.clip, shape, jnp.float32),
                 "account": spaces.Box(jnp.asarray(low), jnp.asarray(high), low.shape, jnp.float32),
             }
         )
-
-
-def _committed(account: ledger.Account) -> jax.Array:
-    """Exposures f32[A] once all orders under way are filled."""
-    under_way = ledger.in_flight(account)
-    return account.weights if under_way is None else account.weights + under_way
-
-
-def _order(
-    account: ledger.Account, target: jax.Array, request: Request, bar: Bar, params: EnvParams
-) -> Order:
-    """The order that leads from what is held and under way to a target."""
-    held, band = _committed(account), params.no_trade_band
-    least = 0.0 if params.minimum_order is None else params.minimum_order
-    if params.rules.lot_size is None:
-        quantity = delta_order(target, held, band, least, xp=jnp)
-    else:
-        lot = params.rules.lot_size * bar.price * ledger.per_currency(account, params.rules)
-        under_way = ledger.in_flight(account)
-        lots = account.lots
-        if under_way is not None:
-            lots = lots + jnp.round(under_way / lot).astype(jnp.int32)
-        quantity = lots_order(target, lots, lot, band, least, xp=jnp).astype(jnp.float32) * lot
-    return Order(quantity=quantity, limit=request.limit, stop=request.stop)
-
-
-def _stop_distance(bar: Bar, rules: Rules) -> jax.Array | None:
-    """From a new position's entry to its stop, a fraction of the price; None without a stop."""
-    brackets = rules.brackets
-    if brackets is None:
-        return None
-    distances = [d for d in (brackets.stop_loss, brackets.trailing) if d is not None]
-    if not distances:
-        return None
-    nearest = functools.reduce(jnp.minimum, distances)
-    return nearest / bar.price if brackets.in_price else jnp.broadcast_to(nearest, bar.close.shape)
-
-
-def _facts(
-    before: ledger.Account, after: ledger.Account, move: ledger.Move, is_last: jax.Array
-) -> reward_terms.Facts:
-    """What a step did, for the reward."""
-    return reward_terms.Facts(
-        log_return=jnp.log1p(after.last_return),
-        simple_return=after.last_return,
-        cost=move.cost,
-        carry=move.carry,
-        turnover=jnp.abs(move.traded).sum(),
-        gross=jnp.abs(after.weights).sum(),
-        drawdown=ledger.drawdown(after),
-        previous_drawdown=ledger.drawdown(before),
-        is_ruined=after.is_ruined,
-        is_last=is_last,
-        log_equity=after.log_equity,
-    )
-
-
-def _extra_features(state: State) -> list[jax.Array]:
-    """What the account leaf has only under some rules, each f32[k], clipped."""
-    extra = []
-    under_way, memory = ledger.in_flight(state.account), state.account.memory
-    if under_way is not None:
-        extra.append(jnp.clip(under_way, -_EXTRA_BOUND, _EXTRA_BOUND))
-    if memory is not None:
-        extra.append((memory.cooldown > 0).astype(jnp.float32))
-        extra.append(memory.is_halted.astype(jnp.float32)[None])
-    if state.recent is not None:
-        last = state.recent.shape[-1] - 1
-        scaled = state.recent * jnp.append(jnp.ones(last, jnp.float32), _EXTRA_SCALE)[None]
-        extra.append(jnp.clip(scaled.reshape(-1), -_EXTRA_BOUND, _EXTRA_BOUND))
-    return extra
 
 
 def _is_full(limits: jax.Array) -> bool:

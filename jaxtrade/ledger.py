@@ -17,8 +17,9 @@ import jax.numpy as jnp
 
 from jaxtrade import brackets, impact
 from jaxtrade.brackets import LIQUIDATION, NO_EXIT, Levels, no_levels
+from jaxtrade.fills import FILL_RULES, Way
 from jaxtrade.orders import Order
-from jaxtrade.position import Book, Fill, Hold, Scene, hold, moved, trade, wipe_out, with_dividends
+from jaxtrade.position import Book, Scene, moved
 from jaxtrade.risk import Memory
 from jaxtrade.rules import Rules
 from jaxtrade.tape import Bar, Maybe
@@ -152,100 +153,8 @@ def step(account: Account, order: Order, bar: Bar, rules: Rules) -> tuple[Accoun
     zero, none = jnp.float32(0.0), jnp.zeros_like(held)
     start = Book(held=held, price=none, gain=none, cost=zero, carry=zero)
     order, waiting = _due(account, _on_ticks(order, bar, rules))
-    way = {"next_open": _next_open, "next_close": _next_close, "close": _close}[rules.fill]
-    went = way(start, account.levels, order, scene)
-    return _book(account, went, waiting, displacement, scene)
-
-
-@flax.struct.dataclass(kw_only=True)
-class _Way:
-    """How a bar went. before: the book just before the trade; levels: at the close, still over the
-    last close; opened: f32[], equity at the open; is_wiped: bool[], all was liquidated there.
-    """
-
-    before: Book
-    fill: Fill
-    hold: Hold
-    book: Book
-    levels: Levels | None
-    opened: jax.Array
-    is_wiped: jax.Array | None
-
-
-def _next_open(book: Book, levels: Levels | None, order: Order, scene: Scene) -> _Way:
-    rules, bar = scene.rules, scene.bar
-    side = jnp.sign(book.held)
-    book = with_dividends(book, scene).marked(bar.open)
-    opened = book.equity
-    book, is_wiped = wipe_out(book, scene)
-    if is_wiped is not None:
-        order = replace(order, quantity=jnp.where(is_wiped, 0.0, order.quantity))
-    if rules.delay is not None:
-        book = book.marked(bar.open + rules.delay * (bar.close - bar.open))
-    fill = trade(book, order, scene)
-    scene = replace(scene, bar=fill.bar)
-    is_new = jnp.sign(fill.book.held) != side
-    levels = _attached(levels, fill, is_new, scene)
-    start = jnp.where(is_new, fill.book.price, fill.bar.open)
-    if rules.delay is None and fill.is_inside is None:
-        start = fill.book.price
-    held = hold(fill.book, levels, start, fill.is_inside, scene)
-    if levels is not None:
-        levels = brackets.seen(levels, jnp.sign(fill.book.held), fill.is_inside, fill.bar)
-    return _Way(
-        before=book,
-        fill=fill,
-        hold=held,
-        book=held.book,
-        levels=levels,
-        opened=opened,
-        is_wiped=is_wiped,
-    )
-
-
-def _next_close(book: Book, levels: Levels | None, order: Order, scene: Scene) -> _Way:
-    bar = scene.bar
-    side = jnp.sign(book.held)
-    book = with_dividends(book, scene)
-    opened = book.marked(bar.open).equity
-    held = hold(book, levels, bar.open, None, scene)
-    if levels is not None:
-        levels = brackets.seen(levels, side, None, bar)
-    is_out = held.code != NO_EXIT
-    order = replace(order, quantity=jnp.where(is_out, 0.0, order.quantity))
-    before = replace(held.book, price=bar.close)  # an exit has its price, what trades the close
-    fill = trade(before, order, scene, column="half_spread_close")
-    is_new = jnp.sign(fill.book.held) != side
-    return _Way(
-        before=before,
-        fill=fill,
-        hold=held,
-        book=fill.book,
-        levels=_attached(levels, fill, is_new, scene),
-        opened=opened,
-        is_wiped=None,
-    )
-
-
-def _close(book: Book, levels: Levels | None, order: Order, scene: Scene) -> _Way:
-    side = jnp.sign(book.held)
-    fill = trade(book, order, scene)
-    scene = replace(scene, bar=fill.bar)
-    levels = _attached(levels, fill, jnp.sign(fill.book.held) != side, scene)
-    after = with_dividends(fill.book, scene)
-    opened = after.marked(fill.bar.open).equity
-    held = hold(after, levels, fill.bar.open, None, scene)
-    if levels is not None:
-        levels = brackets.seen(levels, jnp.sign(after.held), None, fill.bar)
-    return _Way(
-        before=book,
-        fill=fill,
-        hold=held,
-        book=held.book,
-        levels=levels,
-        opened=opened,
-        is_wiped=None,
-    )
+    way = FILL_RULES[rules.fill](start, account.levels, order, scene)
+    return _book(account, way, waiting, displacement, scene)
 
 
 def _relaxed(account: Account, bar: Bar, rules: Rules) -> tuple[Bar, jax.Array | None]:
@@ -279,19 +188,9 @@ def _due(account: Account, order: Order) -> tuple[Order, jax.Array | None]:
     return replace(order, quantity=quantity), waiting
 
 
-def _attached(levels: Levels | None, fill: Fill, is_new: jax.Array, scene: Scene) -> Levels | None:
-    """The levels of the brackets after a trade."""
-    rules, side = scene.rules, jnp.sign(fill.book.held)
-    if rules.brackets is None or levels is None:
-        return None
-    return brackets.attach(
-        rules.brackets, levels, side, fill.price, is_new, scene.bar, rules.tick_size
-    )
-
-
 def _book(
     account: Account,
-    way: _Way,
+    way: Way,
     waiting: jax.Array | None,
     displacement: jax.Array | None,
     scene: Scene,
@@ -350,7 +249,7 @@ def _book(
 
 def _remembered(
     account: Account,
-    way: _Way,
+    way: Way,
     waiting: jax.Array | None,
     displacement: jax.Array | None,
     goes_on: jax.Array,
