@@ -264,12 +264,8 @@ def compare(num_envs: int, args: argparse.Namespace, python: Run | None) -> None
     config["NPROC"] = os.environ["NPROC"]
     impls = {"Trading-v0": "jaxtrade", "everything": "jaxtrade everything"}
     for (name, case), run in runs.items():
-        common: dict[str, Any] = {
-            "bench": BENCH,
-            "impl": impls.get(name, name),
-            "case": case,
-            "config": config,
-        }
+        common: dict[str, Any] = {"bench": BENCH, "impl": impls.get(name, name), "case": case}
+        common["config"] = config
         print_result(**common, metric="steps_per_s", values=rates[name, case], unit="1/s")
         if run.compile_seconds:
             print_result(**common, metric="compile", values=[run.compile_seconds], unit="s")
