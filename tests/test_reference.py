@@ -1,4 +1,4 @@
-"""The broker's books by hand: orders, trades, costs, carry. Price 100, deposit 10,000, unless said."""
+"""The broker's books by hand: orders, trades, costs, carry. Price 100, deposit 10,000."""
 
 import math
 
