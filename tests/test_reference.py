@@ -66,10 +66,11 @@ def test_lots():
     # 0.5 * 10,000 / 100 = 50 units are 16.67 lots of 3: 16 lots.
     books = open_books(lot_size=3.0)
     assert books.bar(row((0, 20, 0, 20)), Order(target=[0.5])).units[0] == 48
-    # Worth 10,960 at 120: -0.5 is -45.67 units, 93.67 fewer, 31.2 lots
-    assert books.bar(row((0, 0, 0, 0)), Order(target=[-0.5])).units[0] == 48 - 93
-    assert books.bar(row((0, 0, 0, 0)), Order(lots=[2])).units[0] == 48 - 93 + 6
-    assert books.bar(row((0, 0, 0, 0)), Order(target=[0.0])).units[0] == 0
+    # Worth 10,960 at 120: -0.5 is -45.67 units, 15.2 lots; -0.51 are 46.6 units, 15.5 lots
+    assert books.bar(row(FLAT_BAR), Order(target=[-0.5])).units[0] == -45
+    assert books.bar(row(FLAT_BAR), Order(target=[-0.51])).units[0] == -45
+    assert books.bar(row(FLAT_BAR), Order(lots=[2])).units[0] == -39
+    assert books.bar(row(FLAT_BAR), Order(target=[0.0])).units[0] == 0
 
 
 def test_delay():
@@ -108,9 +109,10 @@ def test_participation_leaves_a_rest_at_work():
     assert books.bar(row(FLAT_BAR, **thin), HOLD).units[0] == near(8)
     assert books.bar(row(FLAT_BAR, **thin), HOLD).units[0] == near(10)  # 2 were left
     assert books.bar(row(FLAT_BAR, **thin), HOLD).units[0] == near(10)
-    books.bar(row(FLAT_BAR, **thin), buy(0.5))
-    books.bar(row(FLAT_BAR, **thin), buy(0.0))  # replaces the rest with nothing
-    assert books.bar(row(FLAT_BAR, **thin), HOLD).units[0] == near(14)
+    # 46 more are still wanted when the target becomes 20 units: 6 more than the 14 there are
+    assert books.bar(row(FLAT_BAR, **thin), buy(0.5)).units[0] == near(14)
+    assert books.bar(row(FLAT_BAR, **thin), Order(target=[0.2])).units[0] == near(18)
+    assert books.bar(row(FLAT_BAR, **thin), HOLD).units[0] == near(20)
 
 
 def test_participation_in_lots():

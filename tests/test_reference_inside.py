@@ -100,6 +100,18 @@ def test_under_next_close_levels_wait_for_the_next_bar_and_an_exit_voids_the_ord
     assert after.equity == near(9_500)
 
 
+def test_an_exit_voids_what_is_under_way():
+    books = open_books(participation=0.1, stop_loss=0.05)
+    thin = {"volume_value": 10_000.0}
+    assert books.bar(row(FLAT_BAR, **thin), buy(0.5)).units[0] == near(10)
+    assert books.bar(row((0, 0, -6, 0), **thin), HOLD).exits[0] == STOP
+    assert books.bar(row(FLAT_BAR, **thin), HOLD).units[0] == 0
+    books = open_books(latency=1, stop_loss=0.05)
+    books.bar(row(FLAT_BAR), buy(0.5))
+    assert books.bar(row((0, 0, -6, 0)), buy(0.5)).exits[0] == STOP
+    assert books.bar(row(FLAT_BAR), HOLD).units[0] == 0
+
+
 def test_under_close_the_gap_is_met():
     after = open_books(fill="close", **BRACKETS).bar(row((-8, 0, -9, 0)), buy(1.0))
     assert (after.exits[0], after.equity) == (STOP, near(9_200))
@@ -145,6 +157,12 @@ def test_after_a_fill_inside_the_bar_the_target_looks_at_the_close_only():
     assert (after.exits[0], after.equity) == (STOP, near(10_000 - 475))
 
 
+def test_after_a_fill_inside_the_bar_the_trail_begins_at_the_close():
+    books = open_books(trailing=0.1)
+    books.bar(row((0, 6, -6, -3)), buy(1.0, limit=[-0.05]))
+    assert books.best[0] == near(97)
+
+
 # Initial margin
 
 
@@ -183,12 +201,13 @@ MARGIN = {"initial": 0.2, "maintenance": 0.1}
 
 def test_liquidation_inside_the_bar():
     # 500 at 100, cash -40,000. Free: 500 p - 40,000 - 50 p = 0 at p = 88.888...
-    books = entered(5.0, liquidation_fee=0.005, commission_rate=0.001, **MARGIN)
-    cash = -40_000 - 50  # 0.1 % of 50,000
+    rules = {"liquidation_fee": 0.005, "commission_rate": 0.001, "commission_per_unit": 0.01}
+    books = entered(5.0, **rules, **MARGIN)
+    cash = -40_000 - 55  # 0.1 % of 50,000 and 500 times 0.01
     price = -cash / 450
     after = books.bar(row((0, 5, -15, 3)), HOLD)
     assert after.exits[0] == LIQUIDATION
-    assert after.equity == near(500 * price * (1 - 0.006) + cash)
+    assert after.equity == near(500 * price * (1 - 0.006) - 5 + cash)
     assert entered(5.0, **MARGIN).bar(row((0, 5, -11.1, 3)), HOLD).exits[0] == NONE
 
 

@@ -37,7 +37,7 @@ class Books(Orders):
         self.queue: list[list[Ticket]] = []
         self.rest = np.zeros(num_assets)
         self.transient = np.zeros(num_assets)
-        self.is_ruined, self.bar_index, self.close_calls = False, -1, 0
+        self.is_ruined, self.bar_index, self.is_unsure = False, -1, False
 
     def spread_out(self, value):
         """One number per asset, as a list; None stays None."""
@@ -81,7 +81,7 @@ class Books(Orders):
         self.trade_cost = self.exit_cost = self.carry = self.dividends = 0.0
         self.exits, self.filled = np.zeros(self.n, int), np.zeros(self.n)
         self.is_filled_inside, self.went_under = [False] * self.n, False
-        self.ruin_margin, self.lots_margin = np.inf, np.full(self.n, np.inf)
+        self.lots_margin = np.full(self.n, np.inf)
 
     def next_open(self) -> None:
         """Gap, trade at the open, hold."""
@@ -128,7 +128,7 @@ class Books(Orders):
         self.receive_dividends()
         if self.is_worth_nothing(self.worth(self.open)):
             return
-        self.hold(self.open, self.last_price)
+        self.hold(self.open, [self.last_price[a] * (1 + moved[a]) for a in range(self.n)])
         self.price = self.close
 
     # The trade
@@ -219,7 +219,7 @@ class Books(Orders):
     def is_worth_nothing(self, worth: float) -> bool:
         """Marks the account as ruined if so."""
         off = worth / self.last_equity - RUINED
-        self.ruin_margin = min(self.ruin_margin, abs(off))
+        self.is_unsure |= abs(off) <= CLOSE_CALL
         self.went_under = off <= 0
         return self.went_under
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tests.reference.slips import CLOSE_CALL, Exit, Settings
+from tests.reference.slips import CLOSE_CALL, Exit, Settings, Ticket
 
 NONE, STOP, TARGET, LIQUIDATION = range(4)
 
@@ -29,14 +29,17 @@ class Inside:
         minimum = self.each.minimum_ticket[asset]
         return max(fee, minimum) if minimum > 0 else fee
 
-    def ticks(self, name: str, asset: int, price: float, *, up: bool) -> float:
-        """The price on the grid of ticks, no better for us than asked."""
+    def ticks(self, asset: int, price: float, *, up: bool) -> float:
+        """A whole number of ticks from the last close, which is on the grid itself."""
         if self.each.tick_size is None:
             return price
-        steps = price / self.each.tick_size[asset]
-        off = abs(steps - round(steps)) / steps
-        whole = round(steps) if off < 1e-12 else math.ceil(steps) if up else math.floor(steps)
-        return self.decide(f"{name} ticks", asset, whole, off) * self.each.tick_size[asset]
+        tick, close = self.each.tick_size[asset], self.last_price[asset]
+        steps = (price - close) / tick
+        off, slack = abs(steps - round(steps)), 1e-6 * max(abs(steps), 1.0)
+        if off < 3 * slack + 3e-7 * close / tick:
+            self.is_unsure = True
+        whole = round(steps) if off <= slack else math.ceil(steps) if up else math.floor(steps)
+        return close + whole * tick
 
     # Brackets
 
@@ -47,10 +50,10 @@ class Inside:
         self.stop[asset] = self.target[asset] = np.nan
         if rules.stop_loss is not None:
             level = price * (1 - side * self.each.stop_loss[asset])
-            self.stop[asset] = self.ticks("stop", asset, level, up=side < 0)
+            self.stop[asset] = self.ticks(asset, level, up=side < 0)
         if rules.take_profit is not None:
             level = price * (1 + side * self.each.take_profit[asset])
-            self.target[asset] = self.ticks("target", asset, level, up=side > 0)
+            self.target[asset] = self.ticks(asset, level, up=side > 0)
 
     def clear_brackets(self, asset: int) -> None:
         """There is no position to protect."""
@@ -61,8 +64,7 @@ class Inside:
         stop, side = self.stop[asset], np.sign(self.units[asset])
         if self.settings.trailing is None:
             return stop
-        level = self.best[asset] * (1 - side * self.each.trailing[asset])
-        trailing = self.ticks("trailing", asset, level, up=side < 0)
+        trailing = self.best[asset] * (1 - side * self.each.trailing[asset])
         if np.isnan(stop):
             return trailing
         return max(stop, trailing) if side > 0 else min(stop, trailing)
@@ -109,12 +111,15 @@ class Inside:
         return None
 
     def leave(self, asset: int, code: int, price: float, fee: float) -> None:
-        """Close the whole position: the proceeds and the ticket."""
+        """Close the whole position: the proceeds, the ticket, and orders under way are void."""
         self.cash += self.units[asset] * price - fee
         self.exit_cost += fee
         self.units[asset] = 0.0
         self.exits[asset] = code
         self.clear_brackets(asset)
+        self.rest[asset] = 0.0
+        for tickets in self.queue:
+            tickets[asset] = Ticket(units=np.nan)
 
     # Carry
 
@@ -181,9 +186,9 @@ class Inside:
 
     def liquidate(self, asset: int, price: float) -> None:
         """A forced market order for the whole position."""
-        rate = self.each.commission_rate[asset] + self.each.slippage[asset] + self.spread(asset)
-        rate += self.each.liquidation_fee[asset]
-        self.leave(asset, LIQUIDATION, price, abs(self.units[asset]) * price * rate)
+        rate = self.each.liquidation_fee[asset] + self.spread(asset) + self.slippage(asset)
+        fee = self.commission(asset, self.units[asset], price, maker=False)
+        self.leave(asset, LIQUIDATION, price, fee + abs(self.units[asset]) * price * rate)
 
     def hold(self, start: list[float], carry_prices: list[float]) -> None:
         """From the start of the path to the close: carry, then brackets and margin, then trailing.
@@ -205,18 +210,23 @@ class Inside:
                 self.liquidate(asset, self.on_the_way(asset, start, call[0]))
             elif leaving is not None:
                 self.leave(asset, leaving.code, leaving.price, leaving.fee)
-            elif self.units[asset] > 0:
-                self.best[asset] = max(self.best[asset], self.high[asset])
             else:
-                self.best[asset] = min(self.best[asset], self.low[asset])
+                self.follow(asset)
+
+    def follow(self, asset: int) -> None:
+        """The best price since the entry; the bar of an entry inside it counts by its close."""
+        better, extreme = (max, self.high) if self.units[asset] > 0 else (min, self.low)
+        seen = self.close if self.is_filled_inside[asset] else extreme
+        self.best[asset] = better(self.best[asset], seen[asset])
 
     def decide(self, name: str, asset: int, own, distance: float):
         """Our decision, or the other engine's where ours was a close call."""
-        other = self.seen.get((name, asset), own)
-        if other == own:
+        is_close = abs(distance) <= CLOSE_CALL
+        if (name, asset) not in self.seen:
+            self.is_unsure |= is_close
             return own
-        if abs(distance) <= CLOSE_CALL:
-            self.close_calls += 1
+        other = self.seen[name, asset]
+        if other == own or is_close:
             return other
         raise AssertionError(
             f"bar {self.bar_index}, asset {asset}: {name}: the books say {own}, the engine says "

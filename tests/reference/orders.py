@@ -1,40 +1,33 @@
 """Orders in the broker's books: sizing, queue, levels, margin and volume. Amounts are units."""
 
+import dataclasses
 import math
 
 import numpy as np
 
 from tests.reference.inside import Inside
-from tests.reference.slips import Order, Ticket
+from tests.reference.slips import CLOSE_CALL, Order, Ticket
 
 
 class Orders(Inside):
     """The part of `Books` between a wish and the amount that is dealt."""
 
     def send(self, order: Order) -> None:
-        """Size it, queue it, and take up the one whose time has come."""
-        sized = self.sized(order)
-        levels = {
-            name: self.spread_out(np.nan if level is None else level)
-            for name, level in (("limit", order.limit), ("stop", order.stop))
-        }
-        tickets = []
-        for asset, units in enumerate(sized):
-            price, is_buy = self.price[asset], units > 0
-            limit = price * (1 + levels["limit"][asset])
-            stop = price * (1 + levels["stop"][asset])
-            if not np.isnan(limit):
-                limit = self.ticks("limit", asset, limit, up=not is_buy)
-            if not np.isnan(stop):
-                stop = self.ticks("entry", asset, stop, up=is_buy)
-            tickets.append(Ticket(units=units, limit=limit, stop=stop))
+        """Size it, queue it; what is due comes on top of what is left of earlier orders."""
+        tickets = [Ticket(units=units) for units in self.sized(order)]
+        for name, level in (("limit", order.limit), ("stop", order.stop)):
+            for asset, close in enumerate(self.price if level is not None else []):
+                price = close * (1 + float(level[asset]))
+                tickets[asset] = dataclasses.replace(tickets[asset], **{name: price})
         self.queue.append(tickets)
         nothing = [Ticket(units=np.nan)] * self.n
         arrived = self.queue.pop(0) if len(self.queue) > self.settings.latency else nothing
         self.working = []
-        for asset, ticket in enumerate(arrived):  # a new order replaces what was left of the last
-            is_new = not np.isnan(ticket.units)
-            self.working.append(ticket if is_new else Ticket(units=self.rest[asset]))
+        for left, ticket in zip(self.rest, arrived, strict=True):
+            if np.isnan(ticket.units) or ticket.units == 0:
+                self.working.append(Ticket(units=left))
+            else:
+                self.working.append(dataclasses.replace(ticket, units=left + ticket.units))
         self.wanted = [ticket.units for ticket in self.working]
         self.rest[:] = 0.0
 
@@ -52,27 +45,27 @@ class Orders(Inside):
         ]
 
     def towards(self, asset: int, target: float, per_exposure: float) -> float:
-        """Units from what is held and under way to the target; NaN if that is not worth a trade."""
+        """Units from what is held and under way to the target; NaN if that is not worth a trade.
+
+        In lots the position wanted is the target cut off towards zero, never more than asked.
+        """
         if np.isnan(target):
             return np.nan
         queued = [tickets[asset].units for tickets in self.queue]
-        coming = self.units[asset] + sum(units for units in queued if not np.isnan(units))
-        is_closing = target == 0 and (coming != 0 or self.rest[asset] != 0)
-        if is_closing:
+        coming = self.units[asset] + self.rest[asset] + float(np.nansum(queued))
+        if target == 0:
             return -coming
-        rules, units = self.settings, target * per_exposure - coming
-        size = abs(units) / per_exposure
-        is_held_back = size <= rules.no_trade_band
-        if self.decide("hold", asset, is_held_back, size - rules.no_trade_band):
+        rules, wanted = self.settings, target * per_exposure
+        off = abs(wanted - coming) / per_exposure - rules.no_trade_band
+        if self.decide("hold", asset, off <= 0, off):
             return np.nan
-        units = self.whole_lots(asset, units)
+        units = self.whole_lots(asset, wanted) - coming
         units = self.agreed_lots(asset, units, "order lots")
-        size = abs(units) / per_exposure
         if rules.minimum_order is not None:
-            off = size - rules.minimum_order
+            off = abs(units) / per_exposure - rules.minimum_order
             if self.decide("minimum order", asset, off < 0, off):
                 return np.nan
-        return units if units != 0 else np.nan
+        return units
 
     def whole_lots(self, asset: int, units: float) -> float:
         """Truncated towards zero."""
@@ -80,8 +73,8 @@ class Orders(Inside):
             return units
         lots = units / self.each.lot_size[asset]
         off = abs(lots - round(lots)) / max(abs(lots), 1.0)
-        whole = round(lots) if off < 1e-12 else math.trunc(lots)
-        self.lots_margin[asset] = min(self.lots_margin[asset], off)
+        whole = round(lots) if off <= CLOSE_CALL else math.trunc(lots)
+        self.lots_margin[asset] = min(self.lots_margin[asset], off / 2)
         return whole * self.each.lot_size[asset]
 
     def agreed_lots(self, asset: int, units: float, name: str = "filled lots") -> float:
@@ -109,6 +102,7 @@ class Orders(Inside):
                 continue
             is_limit, is_buy = not np.isnan(ticket.limit), ticket.units > 0
             level = ticket.limit if is_limit else ticket.stop
+            level = self.ticks(asset, level, up=is_limit != is_buy)
             quoted = 1 + self.spread(asset) if is_buy else 1 - self.spread(asset)
             above = is_limit != is_buy  # a sell limit and a buy stop wait above the market
             extreme = self.high[asset] if above else self.low[asset]

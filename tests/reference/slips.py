@@ -85,8 +85,8 @@ class Row:
 class Order:
     """One of target, exposure or lots, f64[A]; limit or stop: price over the last close, minus one.
 
-    A target is the wanted exposure, sized by the books. exposure and lots are amounts to trade:
-    NaN leaves what is waiting at work, 0 cancels it. Levels are NaN for a market order.
+    A target is the wanted exposure, sized by the books; NaN orders nothing. exposure and lots are
+    amounts to trade, on top of what is under way. Levels are NaN for a market order.
     """
 
     target: Any = None
