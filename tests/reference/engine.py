@@ -99,8 +99,9 @@ class Books(Orders):
         for asset in range(self.n):
             self.move_prices(asset, moved[asset])
         is_kept = before * np.sign(self.units) > 0
-        start = [self.open[a] if is_kept[a] else fills[a] * (1 + moved[a]) for a in range(self.n)]
-        self.hold(start, fills)
+        entries = [fills[a] * (1 + moved[a]) for a in range(self.n)]
+        start = [self.open[a] if is_kept[a] else entries[a] for a in range(self.n)]
+        self.hold(start, entries)
         self.price = self.close
 
     def next_close(self) -> None:
