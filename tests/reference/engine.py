@@ -94,12 +94,12 @@ class Books(Orders):
         self.fill_levels(fills)
         before = np.sign(self.units)
         moved = self.trade(fills, self.row.half_spread_open)
-        if self.is_worth_nothing(self.worth(fills)):
+        entries = [fills[a] * (1 + moved[a]) for a in range(self.n)]
+        if self.is_worth_nothing(self.worth(entries)):
             return
         for asset in range(self.n):
             self.move_prices(asset, moved[asset])
         is_kept = before * np.sign(self.units) > 0
-        entries = [fills[a] * (1 + moved[a]) for a in range(self.n)]
         start = [self.open[a] if is_kept[a] else entries[a] for a in range(self.n)]
         self.hold(start, entries)
         self.price = self.close
@@ -115,21 +115,21 @@ class Books(Orders):
             if is_called or self.exits[asset] != NONE:
                 self.cancel(asset)
         moved = self.trade(self.close, self.row.half_spread_close)
-        if self.is_worth_nothing(self.worth(self.close)):
-            return
         self.price = [self.close[a] * (1 + moved[a]) for a in range(self.n)]
+        self.is_worth_nothing(self.worth(self.price))
 
     def at_close(self) -> None:
         """Trade at the close of bar t, hold the new position."""
         moved = self.trade(self.last_price, self.row.half_spread_open)
-        if self.is_worth_nothing(self.worth(self.last_price)):
+        entries = [self.last_price[a] * (1 + moved[a]) for a in range(self.n)]
+        if self.is_worth_nothing(self.worth(entries)):
             return
         for asset in range(self.n):
             self.move_prices(asset, moved[asset])
         self.receive_dividends()
         if self.is_worth_nothing(self.worth(self.open)):
             return
-        self.hold(self.open, [self.last_price[a] * (1 + moved[a]) for a in range(self.n)])
+        self.hold(self.open, entries)
         self.price = self.close
 
     # The trade
@@ -141,10 +141,10 @@ class Books(Orders):
         for asset in range(self.n):
             units = self.share_of_volume(asset)
             units = self.agreed_lots(asset, units)
-            if abs(self.units[asset] + units) <= CLOSE_CALL * abs(units):
-                units = -self.units[asset]  # meant to close
-            if units == 0:
+            if self.is_dust(asset, units):
                 continue
+            if self.is_dust(asset, self.units[asset] + units):
+                units = -self.units[asset]  # meant to close
             moved[asset] = self.deal(asset, units, fills[asset], spread_column[asset])
             was, self.units[asset] = self.units[asset], self.units[asset] + units
             self.filled[asset] = units * self.last_price[asset] / self.last_equity
@@ -153,6 +153,10 @@ class Books(Orders):
             elif was * self.units[asset] <= 0:
                 self.set_brackets(asset, fills[asset])
         return moved
+
+    def is_dust(self, asset: int, units: float) -> bool:
+        """An exposure too small to mean anything: left over where larger ones cancel out."""
+        return abs(units) * self.last_price[asset] <= CLOSE_CALL * self.last_equity
 
     def deal(self, asset: int, units: float, price: float, spread_column: float) -> float:
         """Pay for the units and for the trade; how far it moves the price, a fraction."""

@@ -52,7 +52,10 @@ class Orders(Inside):
         if np.isnan(target):
             return np.nan
         queued = [tickets[asset].units for tickets in self.queue]
-        coming = self.units[asset] + self.rest[asset] + float(np.nansum(queued))
+        parts = [self.units[asset], self.rest[asset], *(q for q in queued if not np.isnan(q))]
+        coming = sum(parts)
+        if abs(coming) <= CLOSE_CALL * per_exposure:
+            coming = 0.0  # they cancel out
         if target == 0:
             return -coming
         rules, wanted = self.settings, target * per_exposure
