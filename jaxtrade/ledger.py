@@ -152,6 +152,8 @@ def step(account: Account, order: Order, bar: Bar, rules: Rules) -> tuple[Accoun
     zero, none = jnp.float32(0.0), jnp.zeros_like(held)
     start = Book(held=held, price=none, gain=none, cost=zero, carry=zero)
     order, waiting = _due(account, _on_ticks(order, bar, rules))
+    if lot is not None:  # time under way has left a little less, or more, than whole lots
+        order = replace(order, quantity=jnp.round(order.quantity / lot) * lot)
     way = {"next_open": _next_open, "next_close": _next_close, "close": _close}[rules.fill]
     went = way(start, account.levels, order, scene)
     return _book(account, went, waiting, displacement, scene)
@@ -211,7 +213,7 @@ def _next_close(book: Book, levels: Levels | None, order: Order, scene: Scene) -
     held = hold(book, levels, bar.open, None, scene)
     if levels is not None:
         levels = brackets.seen(levels, side, None, bar)
-    is_out = held.code != NO_EXIT
+    is_out = (held.code != NO_EXIT) | (held.code == LIQUIDATION).any()
     order = replace(order, quantity=jnp.where(is_out, 0.0, order.quantity))
     before = replace(held.book, price=bar.close)  # an exit has its price, what trades the close
     fill = trade(before, order, scene, column="half_spread_close")
@@ -263,9 +265,11 @@ def _on_ticks(order: Order, bar: Bar, rules: Rules) -> Order:
     is_buy = order.quantity > 0
     limit, stop = order.limit, order.stop
     if limit is not None:
-        limit = brackets.to_tick(limit, is_buy, bar, rules.tick_size)
+        at_tick = brackets.to_tick(limit, is_buy, bar, rules.tick_size)
+        limit = jnp.where(jnp.isfinite(limit), at_tick, jnp.nan)
     if stop is not None:
-        stop = brackets.to_tick(stop, ~is_buy, bar, rules.tick_size)
+        at_tick = brackets.to_tick(stop, ~is_buy, bar, rules.tick_size)
+        stop = jnp.where(jnp.isfinite(stop), at_tick, jnp.nan)
     return replace(order, limit=limit, stop=stop)
 
 
