@@ -26,7 +26,10 @@ Case = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Structure:
-    """Which rules there are; level: "limit", "stop" or None for market orders only."""
+    """Which rules there are; level: "limit", "stop" or None for market orders only.
+
+    is_calm: few orders, small costs and gaps, so that an account lives for ten thousands of bars.
+    """
 
     num_assets: int = 1
     num_bars: int = 60
@@ -43,6 +46,7 @@ class Structure:
     has_margin: bool = False
     impact: str | None = None
     level: str | None = None
+    is_calm: bool = False
 
 
 def draw_structure(generator: np.random.Generator, num_bars: int = 60) -> Structure:
@@ -80,7 +84,8 @@ def draw_case(seed: int, structure: Structure | None = None, num_bars: int = 60)
     """The case of this seed: market, rules and orders."""
     generator = np.random.default_rng(seed)
     structure = structure or draw_structure(generator, num_bars)
-    deviation = np.exp(generator.uniform(np.log(0.003), np.log(0.04), structure.num_assets))
+    largest = 0.01 if structure.is_calm else 0.04
+    deviation = np.exp(generator.uniform(np.log(0.003), np.log(largest), structure.num_assets))
     price = np.exp(generator.uniform(0, 7, structure.num_assets))
     settings = draw_settings(generator, structure, deviation, price)
     tape = draw_tape(generator, structure, deviation, price)
@@ -98,7 +103,8 @@ def draw_tape(generator, structure: Structure, deviation, price) -> dict[str, np
     """
     shape = (structure.num_bars, structure.num_assets)
     normal = generator.standard_normal
-    gap = 0.3 * deviation * normal(shape) * np.where(generator.random(shape) < 0.1, 15, 1)
+    is_gap = generator.random(shape) < (0.01 if structure.is_calm else 0.1)
+    gap = 0.3 * deviation * normal(shape) * np.where(is_gap, 15, 1)
     opening = np.exp(np.clip(gap, -1.5, 1.0))
     closing = opening * np.exp(deviation * normal(shape))
     # In a fifth of the bars the open or the close is an extreme.
@@ -107,16 +113,17 @@ def draw_tape(generator, structure: Structure, deviation, price) -> dict[str, np
     low = np.minimum(opening, closing) * np.exp(-0.5 * deviation * tails[1])
     bars = np.float32(np.stack([opening, high, low, closing], axis=-1) - 1)
     growth = np.cumprod(1 + bars[:, :, 3].astype(np.float64), axis=0)
+    day = DAY / 100 if structure.is_calm else DAY
     volume = DEPOSIT * np.exp(generator.uniform(-2, 2.5, shape))
     return {
         "bars": bars,
-        "years": np.float32(DAY * generator.choice([1, 1, 3, 30], shape[0])),
+        "years": np.float32(day * generator.choice([1, 1, 3, 30], shape[0])),
         "nights": np.float32(generator.choice([0, 1, 3], shape[0])),
         "price": np.float32(price * np.concatenate([np.ones((1, shape[1])), growth[:-1]])),
         "half_spread_open": np.float32(generator.exponential(3e-4, shape)),
         "half_spread_close": np.float32(generator.exponential(1e-4, shape)),
         "dividend": np.float32(np.where(generator.random(shape) < 0.03, 0.01, 0)),
-        "funding": np.float32(1e-3 * normal(shape)),
+        "funding": np.float32((1e-5 if structure.is_calm else 1e-3) * normal(shape)),
         "volume_value": np.float32(volume),
         "average_value": np.float32(50 * DEPOSIT * np.exp(0.3 * normal(shape))),
         "volatility": np.float32(deviation * np.exp(0.3 * normal(shape))),
@@ -128,7 +135,7 @@ def draw_settings(generator, structure: Structure, deviation, price) -> dict[str
     num_assets, uniform = structure.num_assets, generator.uniform
 
     def some(low: float, high: float, off: float = 0.3) -> np.ndarray:
-        values = uniform(low, high, num_assets)
+        values = uniform(low, high, num_assets) * (0.05 if structure.is_calm else 1)
         return np.float32(values if generator.random() > off else np.zeros(num_assets))
 
     settings: dict[str, Any] = {
@@ -200,7 +207,9 @@ def draw_orders(generator, structure: Structure, deviation, settings) -> dict[st
     if structure.has_margin:
         leverage = generator.uniform(0.7, 2.0) / settings["initial"][0]
     target = generator.uniform(-leverage, leverage, shape) / structure.num_assets
-    target[generator.random(shape) < 0.6] = np.nan
+    if structure.is_calm:
+        target *= 0.5 / leverage
+    target[generator.random(shape) < (0.95 if structure.is_calm else 0.6)] = np.nan
     target[generator.random(shape) < 0.1] = 0.0
     orders = {"target": np.float32(target)}
     if structure.level:

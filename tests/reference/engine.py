@@ -156,7 +156,8 @@ class Books(Orders):
 
     def is_dust(self, asset: int, units: float) -> bool:
         """An exposure too small to mean anything: left over where larger ones cancel out."""
-        return abs(units) * self.last_price[asset] <= CLOSE_CALL * self.last_equity
+        least = 0.0 if self.settings.lot_size is not None else CLOSE_CALL * self.last_equity
+        return abs(units) * self.last_price[asset] <= least
 
     def deal(self, asset: int, units: float, price: float, spread_column: float) -> float:
         """Pay for the units and for the trade; how far it moves the price, a fraction."""
