@@ -20,7 +20,7 @@ from jaxtrade.tape import Bar, Maybe
 _NEVER = 2.0
 """A point beyond the end of the adverse path, see `margin.liquidation_point`."""
 
-_DUST = 1e-6
+_DUST = 1e-5
 """Exposure that is nothing: what rounding leaves of orders and positions that cancel out. It would
 pay a minimum ticket, and have a stop of its own."""
 
