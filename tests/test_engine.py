@@ -140,7 +140,8 @@ def seen_in(bar, structure: Structure):
         if not is_nothing or not (structure.has_lots or structure.has_minimum_order):
             seen[("hold", asset)] = is_nothing
         if structure.has_lots:
-            seen[("order lots", asset)] = int(bar["ordered_lots"][asset])
+            if not (is_nothing and structure.has_minimum_order):
+                seen[("order lots", asset)] = int(bar["ordered_lots"][asset])
             seen[("filled lots", asset)] = int(bar["filled_lots"][asset])
         if bar["filled"][asset] != 0 or not is_cut:
             seen[("fill", asset)] = bool(bar["filled"][asset] != 0)

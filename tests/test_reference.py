@@ -317,3 +317,11 @@ def test_ruin_by_the_cost_of_a_trade():
     after = open_books(commission_rate=0.5).bar(row((0, 90, 0, 90)), buy(2.0))
     assert after.is_ruined
     assert after.equity == near(10)
+
+
+def test_dust_is_neither_bought_nor_left():
+    books = open_books(minimum_ticket=1.0)
+    assert books.bar(row(FLAT_BAR), buy(1e-6)).trade_cost == 0
+    books.bar(row(FLAT_BAR), buy(0.5))
+    after = books.bar(row(FLAT_BAR), buy(-0.500_051))  # 0.5 is now 0.500_05 of 9,999
+    assert (after.units[0], after.cash) == (0, near(9_998))

@@ -11,7 +11,7 @@ import numpy as np
 
 from tests.reference.inside import LIQUIDATION, NONE
 from tests.reference.orders import Orders
-from tests.reference.slips import CLOSE_CALL, Order, Row, Seen, Settings, Statement, Ticket
+from tests.reference.slips import CLOSE_CALL, DUST, Order, Row, Seen, Settings, Statement, Ticket
 
 RUINED = 1e-3
 """The share of the equity of the last close at which an account is given up."""
@@ -155,8 +155,8 @@ class Books(Orders):
         return moved
 
     def is_dust(self, asset: int, units: float) -> bool:
-        """An exposure too small to mean anything: left over where larger ones cancel out."""
-        least = 0.0 if self.settings.lot_size is not None else CLOSE_CALL * self.last_equity
+        """Whether the amount is too small to mean anything; a lot never is."""
+        least = 0.0 if self.settings.lot_size is not None else DUST * self.last_equity
         return abs(units) * self.last_price[asset] <= least
 
     def deal(self, asset: int, units: float, price: float, spread_column: float) -> float:

@@ -161,14 +161,23 @@ class Inside:
                 needed += abs(self.units[asset]) * price * self.each.maintenance[asset]
         return money - needed
 
+    def have_left(self, exits: list, way: float) -> bool:
+        """Whether no position is open any more."""
+        open_ones = [exits[asset] for asset in np.flatnonzero(self.units)]
+        return all(leaving is not None and leaving.at <= way for leaving in open_ones)
+
     def margin_call(self, exits: list, start: list[float]) -> tuple[float, float] | None:
         """Where on the way free margin ends: (way, the exits up to which have happened)."""
         knots = sorted({0.0, 1.0, *(e.at for e in exits if e is not None and e.at <= 1)})
         places = []
         for left, right in zip(knots, [*knots[1:], None], strict=True):
+            if self.have_left(exits, left):
+                break
             places.append((self.free(left, exits, start, left), left, left))
             if right is not None:
                 places.append((self.free(right, exits, start, left), right, left))
+        if not places:
+            return None
         first = next((place for place in places if place[0] <= 0), None)
         worst = min(places)
         called = self.decide("liquidation", -1, first is not None, worst[0] / self.last_equity)

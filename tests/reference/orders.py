@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from tests.reference.inside import Inside
-from tests.reference.slips import CLOSE_CALL, Order, Ticket
+from tests.reference.slips import CLOSE_CALL, DUST, Order, Ticket
 
 
 class Orders(Inside):
@@ -54,7 +54,7 @@ class Orders(Inside):
         queued = [tickets[asset].units for tickets in self.queue]
         parts = [self.units[asset], self.rest[asset], *(q for q in queued if not np.isnan(q))]
         coming = sum(parts)
-        if abs(coming) <= CLOSE_CALL * per_exposure:
+        if self.settings.lot_size is None and abs(coming) <= DUST * per_exposure:
             coming = 0.0  # they cancel out
         if target == 0:
             return -coming

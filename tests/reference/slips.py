@@ -17,6 +17,10 @@ CLOSE_CALL = 1e-6
 """A decision this near its threshold, relatively, may fall either way."""
 
 
+DUST = 1e-5
+"""An exposure that is nothing: what is left over where larger ones cancel out."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
     """The rules of one account. Rates are fractions, yearly where they accrue."""
