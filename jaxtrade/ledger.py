@@ -151,7 +151,8 @@ def step(account: Account, order: Order, bar: Bar, rules: Rules) -> tuple[Accoun
     held = account.weights if lot is None else account.lots.astype(jnp.float32) * lot
     zero, none = jnp.float32(0.0), jnp.zeros_like(held)
     start = Book(held=held, price=none, gain=none, cost=zero, carry=zero)
-    order, waiting = _due(account, _on_ticks(order, bar, rules))
+    order, waiting = _due(account, order)
+    order = _on_ticks(order, bar, rules)
     if lot is not None:  # time under way has left a little less, or more, than whole lots
         order = replace(order, quantity=jnp.round(order.quantity / lot) * lot)
     way = {"next_open": _next_open, "next_close": _next_close, "close": _close}[rules.fill]

@@ -205,8 +205,12 @@ STRUCTURES = {
     "stop entries in a thin market": Structure(
         num_assets=2, level="stop", has_participation=True, has_margin=True, has_delay=True
     ),
+    "limits that meet impact": Structure(
+        level="limit", impact="almgren_chriss", has_delay=True, has_participation=True
+    ),
     "impact at the next close": Structure(
-        fill="next_close", impact="obizhaeva_wang", brackets=("trailing",), has_minimum_ticket=True
+        num_assets=2, fill="next_close", impact="obizhaeva_wang", brackets=("trailing",),
+        has_margin=True, has_minimum_ticket=True,
     ),
     "latency at the last close": Structure(
         num_assets=2, fill="close", latency=2, has_participation=True, impact="square_root",
