@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrade import brackets
-from jaxtrade.brackets import NO_EXIT, Levels
+from jaxtrade.brackets import LIQUIDATION, NO_EXIT, Levels
 from jaxtrade.orders import Order
 from jaxtrade.position import Book, Fill, Hold, Scene, hold, trade, wipe_out, with_dividends
 from jaxtrade.tape import Maybe
@@ -73,7 +73,7 @@ def next_close(book: Book, levels: Levels | None, order: Order, scene: Scene) ->
     held = hold(book, levels, bar.open, None, scene)
     if levels is not None:
         levels = brackets.seen(levels, side, None, bar)
-    is_out = held.code != NO_EXIT
+    is_out = (held.code != NO_EXIT) | (held.code == LIQUIDATION).any()
     order = replace(order, quantity=jnp.where(is_out, 0.0, order.quantity))
     before = replace(held.book, price=bar.close)  # an exit has its price, what trades the close
     fill = trade(before, order, scene, column="half_spread_close")

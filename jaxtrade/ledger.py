@@ -152,7 +152,10 @@ def step(account: Account, order: Order, bar: Bar, rules: Rules) -> tuple[Accoun
     held = account.weights if lot is None else account.lots.astype(jnp.float32) * lot
     zero, none = jnp.float32(0.0), jnp.zeros_like(held)
     start = Book(held=held, price=none, gain=none, cost=zero, carry=zero)
-    order, waiting = _due(account, _on_ticks(order, bar, rules))
+    order, waiting = _due(account, order)
+    order = _on_ticks(order, bar, rules)
+    if lot is not None:  # time under way has left a little less, or more, than whole lots
+        order = replace(order, quantity=jnp.round(order.quantity / lot) * lot)
     way = FILL_RULES[rules.fill](start, account.levels, order, scene)
     return _book(account, way, waiting, displacement, scene)
 
@@ -172,9 +175,11 @@ def _on_ticks(order: Order, bar: Bar, rules: Rules) -> Order:
     is_buy = order.quantity > 0
     limit, stop = order.limit, order.stop
     if limit is not None:
-        limit = brackets.to_tick(limit, is_buy, bar, rules.tick_size)
+        at_tick = brackets.to_tick(limit, is_buy, bar, rules.tick_size)
+        limit = jnp.where(jnp.isfinite(limit), at_tick, jnp.nan)
     if stop is not None:
-        stop = brackets.to_tick(stop, ~is_buy, bar, rules.tick_size)
+        at_tick = brackets.to_tick(stop, ~is_buy, bar, rules.tick_size)
+        stop = jnp.where(jnp.isfinite(stop), at_tick, jnp.nan)
     return replace(order, limit=limit, stop=stop)
 
 

@@ -63,7 +63,8 @@ def fill_price(
         is_through = past(jnp.where(side > 0, bar.low, bar.high), level) < 0
         is_passive = is_limit & ~is_there & is_through
         is_filled = ~is_limit | is_there | is_through
-        is_inside, price = is_passive, jnp.where(is_passive, level, price)
+        is_inside = is_passive
+        price = jnp.where(is_limit, jnp.where(is_passive, level, bar.open), price)
     if order.stop is not None:
         is_stop = jnp.isfinite(order.stop)
         level = jnp.where(is_stop, order.stop, 0.0)
@@ -71,5 +72,6 @@ def fill_price(
         is_hit = past(jnp.where(side > 0, bar.high, bar.low), level) >= 0
         is_triggered = is_stop & ~is_there & is_hit
         is_filled &= ~is_stop | is_there | is_hit
-        is_inside, price = is_inside | is_triggered, jnp.where(is_triggered, level, price)
+        is_inside = is_inside | is_triggered
+        price = jnp.where(is_stop, jnp.where(is_triggered, level, bar.open), price)
     return FillPrice(is_filled=is_filled, price=price, is_inside=is_inside, is_passive=is_passive)

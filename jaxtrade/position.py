@@ -20,6 +20,10 @@ from jaxtrade.tape import Bar, Maybe
 _NEVER = 2.0
 """A point beyond the end of the adverse path, see `margin.liquidation_point`."""
 
+_DUST = 1e-5
+"""Exposure that is nothing: what rounding leaves of orders and positions that cancel out. It would
+pay a minimum ticket, and have a stop of its own."""
+
 _WHOLE = 1.0 + 1e-6
 """What is whole but for rounding is taken as whole."""
 
@@ -140,6 +144,7 @@ def trade(book: Book, order: Order, scene: Scene, *, column: str = "half_spread_
         rest, quantity = quantity - taken, taken
         if found is not None:
             rest = jnp.where(_is_market(order), rest, 0.0)
+    quantity = _without_dust(scene, book.held, quantity)
 
     fee = trade_cost(
         rules.costs,
@@ -156,6 +161,8 @@ def trade(book: Book, order: Order, scene: Scene, *, column: str = "half_spread_
     if rules.impact is not None:
         value = quantity * (1.0 + book.price)
         capacity = bar.average_value * scene.per_currency
+        if is_passive is not None:  # the others came to it
+            value = jnp.where(is_passive, 0.0, value)
         rate, jump, transient = impact.strike(rules.impact, value, bar.volatility, capacity)
         fee += rate * jnp.abs(value)
         after = replace(book, held=held)
@@ -252,6 +259,14 @@ def _whole(scene: Scene, quantity: jax.Array) -> jax.Array:
     if scene.lot is None:
         return quantity
     return jnp.trunc(quantity / scene.lot * _WHOLE) * scene.lot
+
+
+def _without_dust(scene: Scene, held: jax.Array, quantity: jax.Array) -> jax.Array:
+    """The order, none if it is dust, and all of the position if dust would remain."""
+    if scene.lot is not None:
+        return quantity
+    quantity = jnp.where(jnp.abs(held + quantity) > _DUST, quantity, -held)
+    return jnp.where(jnp.abs(quantity) > _DUST, quantity, 0.0)
 
 
 def _added(scene: Scene, held: jax.Array, quantity: jax.Array) -> jax.Array:
