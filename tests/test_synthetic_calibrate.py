@@ -225,6 +225,7 @@ def test_what_cannot_be_calibrated_is_refused():
         (lambda: calibrate("gbm", two)): r"calibrate gbm: synthetic pair .* holds 2 assets: give 1",
         (lambda: calibrate("pair", one)): r"calibrate pair: .* holds 1 assets: give 2",
         (lambda: calibrate("gbm", one.rows(0, 99))): r"calibrate gbm: .* has 100 bars: give more",
+        (lambda: calibrate("regimes", one, num_regimes=0)): "num_regimes is 0: give a whole number",
         (lambda: calibrate("garch", still)): r"calibrate garch: .* has prices that never move",
     }.items():
         with pytest.raises(JaxtradeError, match=message) as caught:
