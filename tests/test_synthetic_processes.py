@@ -205,7 +205,7 @@ def test_a_market_takes_parameters_and_a_length_of_bar():
         (lambda: make_heston(reversion=0.0), "reversion is 0.0: give"),
         (
             lambda: make_heston(volatility=0.01, reversion=0.05, variance_volatility=0.011),
-            "variance_volatility is 0.011: give a number from 1e-09 to 0.01",
+            r"variance_volatility is 0.011: give at most 0.01 \(a Feller ratio of 0.1\), or",
         ),
         (lambda: make_merton(intensity=1.5), "intensity is 1.5: give a number from 0 to 1"),
         (lambda: make_merton(jump_deviation=-1), "jump_deviation is -1: give"),

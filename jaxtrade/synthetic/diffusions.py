@@ -8,6 +8,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from jaxtrade.specs import JaxtradeError
 from jaxtrade.synthetic.bars import (
     SUBSTEPS,
     BarParams,
@@ -203,7 +204,9 @@ class HestonParams:
 
 
 MIN_FELLER = 0.1
-"""Below this the variance spends most of its time at zero, where the scheme is no good."""
+"""Below this the variance spends its time at zero, with bursts, and the scheme has bias. Down to
+here the long-run variance of 640,000 bars came out right within two standard errors.
+"""
 
 
 def make_heston(
@@ -218,7 +221,7 @@ def make_heston(
     """Parameters of Heston's model.
 
     The Feller ratio, 2 reversion volatility**2 / variance_volatility**2, may be below 1: the
-    variance then touches zero, and the scheme stays a good one.
+    variance then touches zero, and the scheme stays a good one: see MIN_FELLER.
 
     Raises:
         JaxtradeError: a value out of bounds, or no number; a Feller ratio below MIN_FELLER.
@@ -238,8 +241,13 @@ def make_heston(
         "correlation": correlation,
     }
     leaves = scalars(bounds, values)
-    highest = volatility * (2.0 * reversion / MIN_FELLER) ** 0.5
-    scalars({"variance_volatility": (1e-9, highest)}, values)
+    ratio = 2.0 * reversion * volatility**2 / variance_volatility**2
+    if ratio < MIN_FELLER:
+        highest = variance_volatility * (ratio / MIN_FELLER) ** 0.5
+        raise JaxtradeError(
+            f"synthetic market: variance_volatility is {variance_volatility:g}: give at most "
+            f"{highest:.3g} (a Feller ratio of {MIN_FELLER:g}), or the variance hardly leaves zero"
+        )
     return HestonParams(**leaves, bars=bars or make_bar_params())
 
 
@@ -274,14 +282,14 @@ def sample_heston(params: HestonParams, key: jax.Array, num_bars: int) -> Path:
         return variance, jnp.stack(variances)
 
     shocks = jax.random.normal(shock_key, (num_bars, SUBSTEPS + 1, 2), jnp.float32)
-    row = lengths[None]
     felt = jax.lax.scan(bar, start, shocks)[1]  # f32[T, S + 1], at the start of each part
-    variance = felt * row
+    parts = lengths[None]
+    variance = felt * parts
     deviation = jnp.sqrt(variance)
     kept = -jnp.expm1(-params.reversion) / params.reversion
     expected = params.volatility**2 + (felt[:, :1] - params.volatility**2) * kept
     moves = Moves(
-        diffusion=(params.drift * row - variance / 2.0 + deviation * shocks[..., 0])[..., None],
+        diffusion=(params.drift * parts - variance / 2.0 + deviation * shocks[..., 0])[..., None],
         deviation=deviation[..., None],
         jump=jnp.zeros_like(deviation)[..., None],
         drift=params.drift - expected / 2.0,

@@ -102,7 +102,7 @@ def fit_heston(returns: Array, bars: BarParams) -> HestonParams:
     centred = returns - returns.mean()
     deviation = centred.std()
     moves = np.clip(centred / deviation, -WINSOR, WINSOR)
-    theta = float((moves**2).mean())  # in units of the deviation
+    theta = float((moves**2).mean())  # in units of the deviation; 1 but for the cut
     squares = moves**2 - theta
     lags = np.arange(1, min(HESTON_LAGS, len(moves) // 4) + 1)
     clustering = np.array([(squares[k:] * squares[:-k]).mean() for k in lags])
@@ -119,12 +119,12 @@ def fit_heston(returns: Array, bars: BarParams) -> HestonParams:
     xi = float(np.sqrt(2.0 * rate * heights[best] / theta))
     xi = min(xi, 0.999 * float(np.sqrt(2.0 * rate * theta / MIN_FELLER)))
     rho = float((shape @ leverage) / (shape**2).sum()) / (xi * theta)
-    volatility = float(deviation * np.sqrt(theta))
+    volatility = float(deviation)  # the cut shapes the variance's path, not its mean
     return make_heston(
         drift=float(returns.mean()) + volatility**2 / 2.0,
         volatility=volatility,
         reversion=rate,
-        variance_volatility=xi * float(deviation),
+        variance_volatility=xi / float(np.sqrt(theta)) * volatility,
         correlation=float(np.clip(rho, -0.99, 0.99)),
         bars=bars,
     )

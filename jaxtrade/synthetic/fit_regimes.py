@@ -5,9 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxtrade.specs import JaxtradeError
 from jaxtrade.synthetic.bars import BarParams
+from jaxtrade.synthetic.checks import whole_number
 from jaxtrade.synthetic.likelihood import Array
-from jaxtrade.synthetic.regimes import RegimeParams, make_regimes, stationary
+from jaxtrade.synthetic.regimes import MAX_REGIMES, RegimeParams, make_regimes, stationary
 
 MAX_ROUNDS = 500
 TOLERANCE = 1e-9
@@ -26,7 +28,12 @@ class _Guess:
 
 
 def fit_regimes(returns: Array, bars: BarParams, *, num_regimes: int = 2) -> RegimeParams:
-    """K regimes of log returns f64[T], the calmest first."""
+    """K regimes of log returns f64[T], the calmest first.
+
+    Raises:
+        JaxtradeError: K is no number from 1 to MAX_REGIMES; too many for these returns.
+    """
+    num_regimes = whole_number("num_regimes", num_regimes, 1, MAX_REGIMES)
     scale = float(returns.std())
     with jax.enable_x64(True):
         data = jnp.asarray(returns / scale, jnp.float64)
@@ -40,6 +47,8 @@ def fit_regimes(returns: Array, bars: BarParams, *, num_regimes: int = 2) -> Reg
         drift, variance, transition = (
             np.asarray(leaf) for leaf in (guess.drift, guess.variance, guess.transition)
         )
+    if not np.isfinite(transition).all():
+        raise JaxtradeError(f"a regime of {num_regimes} died out: give fewer num_regimes")
     order = np.argsort(variance)
     transition = transition[order][:, order]
     return make_regimes(
