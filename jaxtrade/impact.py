@@ -28,6 +28,10 @@ MODELS = {
 }
 """The coefficients of each model and their defaults."""
 
+MOST = 0.5
+"""No order moves a price by more than this fraction, nor does what dies away add up to less than
+minus it: prices stay above 0 where an order is many times what trades."""
+
 
 @flax.struct.dataclass(kw_only=True)
 class Impact:
@@ -69,8 +73,17 @@ def strike(
     """What orders of `value` f32[A] (signed) do: cost per traded value, jump, its transient part.
 
     volatility: f32[A], per bar; capacity: f32[A], what trades in a bar on average, in the units
-    of `value`. Jumps are f32[A] fractions of the price, signed like the order.
+    of `value`. Jumps are f32[A] fractions of the price, signed like the order, at most `MOST`.
     """
+    cost, jump, transient = _laws(impact, value, volatility, capacity)
+    part = MOST / jnp.maximum(jnp.abs(jump), MOST)
+    return cost, part * jump, part * transient
+
+
+def _laws(
+    impact: Impact, value: jax.Array, volatility: jax.Array, capacity: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`strike` as the models have it, however large."""
     by = impact.coefficients
     participation = jnp.abs(value) / jnp.where(capacity > 0, capacity, 1.0)
     participation = jnp.where(capacity > 0, participation, 0.0)
@@ -86,6 +99,11 @@ def strike(
     transient = side * by["transient"] * volatility * participation
     jump = side * by["permanent"] * volatility * participation + transient
     return 0.5 * jnp.abs(jump), jump, transient
+
+
+def added(displacement: jax.Array, transient: jax.Array) -> jax.Array:
+    """The transient part of the price f32[A] after another jump of it."""
+    return jnp.maximum(displacement + transient, -MOST)
 
 
 def relax(impact: Impact, displacement: jax.Array, years: jax.Array) -> jax.Array:

@@ -273,7 +273,8 @@ def _remembered(
     if way.fill.rest is not None:
         kept["rest"] = jnp.where(goes_on, way.fill.rest * scale, 0.0)
     if displacement is not None:
-        kept["displacement"] = jnp.where(account.is_ruined, 0.0, displacement + way.fill.transient)
+        pushed = impact.added(displacement, way.fill.transient)
+        kept["displacement"] = jnp.where(account.is_ruined, 0.0, pushed)
     if scene.lot is not None:
         held = jnp.where(account.is_ruined, 0.0, way.book.held)
         lots = jnp.round(held / scene.lot)
