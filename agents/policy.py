@@ -4,13 +4,26 @@ import functools
 from typing import Any
 
 from jaxtrade.decision import Policy
+from jaxtrade.specs import JaxtradeError, account_fields
 
 
 def greedy_policy(agent: Any, learner: Any, env: Any, env_params: Any) -> Policy:
     """The greedy policy of a learner: what is backtested, exported and traded.
 
     Its features, levels and normaliser are those of the environment it was trained in.
+
+    Raises:
+        JaxtradeError: the learner sees more of its account than a decision is told: orders under
+            way, a memory of the risk review, or a history.
     """
+    seen = env.observation_space(env_params).spaces["account"].shape[0]
+    told = len(account_fields(env.num_assets))
+    if seen != told:
+        raise JaxtradeError(
+            f"{env.name}: the agent sees {seen} numbers of its account, a decision is told {told}: "
+            "a policy cannot be made of it with latency, participation, history or limits that "
+            "remember"
+        )
     return Policy(
         features=env.features,
         levels=env.levels,

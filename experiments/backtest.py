@@ -129,4 +129,9 @@ def record(steps: Any, market: Market, env_params: EnvParams, *, name: str, span
         close_price=market.close_prices()[bars, 0],
         bars_per_year=market.spec.bars_per_year,
         ruined=bool(is_ruined.any()),
+        exit_price=np.where(
+            move.exit_code[:, 0] != 0,
+            market.close_prices()[first:last, 0] * (1.0 + move.exit_price[:, 0]),
+            np.nan,
+        ),
     )

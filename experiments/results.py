@@ -69,6 +69,8 @@ class Backtest:
         action: i32[T], what the policy chose.
         open_price: f64[T], quote currency.
         close_price: f64[T], quote currency.
+        exit_price: f64[T], quote currency, at which a stop, a target or a liquidation ended the
+            position inside the bar; NaN where none did. None: nowhere.
         bars_per_year: annualises the figures.
         ruined: the account was lost and its position liquidated in the last bar it held one.
 
@@ -92,6 +94,7 @@ class Backtest:
     close_price: Array
     bars_per_year: float
     ruined: bool = False
+    exit_price: Array | None = None
 
     def __post_init__(self) -> None:
         T = len(self.timestamps)
@@ -137,10 +140,11 @@ class Backtest:
         """Round trips in order of entry; columns as in `TRADES_SCHEMA` without `policy`.
 
         A round trip is a maximal run of bars whose exposure after trading keeps one non-zero
-        sign. It earns the bar growth of its bars, the gap growth of its later bars and of the bar
-        that closes it, and the costs of its bars and of the closing bar; on a flip the log cost is
-        shared between the old and the new position as |weights_before| to |exposure|. So the
-        product of (1 + return) over the trips, times `flat_growth`, is the total growth.
+        sign, unless it ended inside a bar. It earns the bar growth of its bars, the gap growth of
+        its later bars and of the bar that closes it, and the costs of its bars and of the closing
+        bar; on a flip the log cost is shared between the old and the new position as
+        |weights_before| to |exposure|. So the product of (1 + return) over the trips, times
+        `flat_growth`, is the total growth.
 
         `return` is of equity, from just before the entry's cost to just after the exit's cost, of
         an open trip to the last close. `costs` (a sum of fractions of equity, interest included)
@@ -154,6 +158,11 @@ class Backtest:
         last = len(self.timestamps) - 1
         at_end = opens + bars > last
         closes = np.minimum(opens + bars, last)
+        inside = self._exits()[opens + bars - 1]
+        is_inside = np.isfinite(inside)
+        closes = np.where(is_inside, opens + bars - 1, closes)
+        at_end &= ~is_inside
+        at_open_or_end = np.where(at_end, self.close_price[closes], self.open_price[closes])
         log_growth, costs = self._attributed()
         times = pd.DatetimeIndex(self.timestamps.astype("datetime64[s]")).tz_localize("UTC")
         long = self.exposure[opens] > 0
@@ -163,7 +172,7 @@ class Backtest:
                 "exit_time": times[closes],
                 "side": pd.array(np.where(long, "long", "short"), dtype="str"),
                 "entry_price": self.open_price[opens],
-                "exit_price": np.where(at_end, self.close_price[closes], self.open_price[closes]),
+                "exit_price": np.where(is_inside, inside, at_open_or_end),
                 "bars": bars.astype(np.int64),
                 "exposure": self.exposure[opens],
                 "return": np.expm1(log_growth[1:]),
@@ -188,15 +197,21 @@ class Backtest:
             costs=self.costs,
         )
 
+    def _exits(self) -> Array:
+        """Prices of exits inside a bar, NaN where there was none."""
+        none = np.full(len(self.timestamps), np.nan)
+        return none if self.exit_price is None else self.exit_price
+
     def _ownership(self) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
         """For each bar, the trip held after trading and the one held before (1, 2, ...; 0 is none).
 
         The third array is the share of the bar's trading costs that the one before bears.
         """
         sign = np.sign(self.exposure)
-        starts = (sign != 0) & (sign != np.concatenate([np.zeros(1), sign[:-1]]))
+        has_ended = np.concatenate([[False], np.isfinite(self._exits())[:-1]])
+        starts = (sign != 0) & ((sign != np.concatenate([np.zeros(1), sign[:-1]])) | has_ended)
         trip = np.where(sign != 0, np.cumsum(starts), 0)
-        old = np.concatenate([np.zeros(1, np.int64), trip[:-1]])
+        old = np.where(has_ended, 0, np.concatenate([np.zeros(1, np.int64), trip[:-1]]))
         before, after = np.abs(self.weights_before), np.abs(self.exposure)
         flips = (trip != old) & (trip > 0) & (old > 0)
         shared = before / np.where(flips, before + after, 1.0)

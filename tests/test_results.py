@@ -60,6 +60,23 @@ def backtests(draw: st.DrawFn) -> Backtest:
     )
 
 
+def test_a_trip_that_a_stop_ended_by_hand() -> None:
+    # Long for two bars, stopped inside the second; bought again at the next open, closed after.
+    result = backtest(
+        [1.0, 1.0, 1.0, 0.0],
+        gap_growth=[1.0, 1.01, 1.0, 1.02],
+        bar_growth=[1.0, 0.96, 1.03, 1.0],
+        weights_before=[0.0, 1.0, 0.0, 1.0],
+        exit_price=[math.nan, 97.0, math.nan, math.nan],
+    )
+    trips = result.trips()
+    assert trips["exit_price"].tolist() == [97.0, 103.0]
+    assert trips["exit_time"].dt.day.tolist() == [2, 4]
+    assert trips["bars"].tolist() == [2, 1]
+    assert trips["open"].tolist() == [False, False]
+    np.testing.assert_allclose(trips["return"], [1.01 * 0.96 - 1, 1.03 * 1.02 - 1])
+
+
 def test_flip_and_open_trip_by_hand() -> None:
     # flat; long for two bars; flip to short, held for two bars; flat; long, still open.
     result = backtest(
