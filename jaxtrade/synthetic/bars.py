@@ -121,17 +121,18 @@ def durations(params: BarParams) -> jax.Array:
 def path_of(moves: Moves, params: BarParams, key: jax.Array) -> Path:
     """The bars of a process's moves."""
     range_key, volume_key = jax.random.split(key)
-    steps = moves.diffusion + moves.jump
-    after = jnp.cumsum(steps, axis=1)
-    before = after - steps
-    num_bars, _, num_assets = steps.shape
+    num_bars, _, num_assets = moves.diffusion.shape
     chance = jax.random.uniform(range_key, (num_bars, SUBSTEPS, num_assets, 2), jnp.float32)
-    high, low = bridge_extremes(
-        before[:, 1:], (before + moves.diffusion)[:, 1:], moves.deviation[:, 1:], chance
-    )
-    opening, closing = after[:, 0], after[:, -1]
+    opening = moves.diffusion[:, 0] + moves.jump[:, 0]
+    closing = high = low = opening
+    for part in range(1, SUBSTEPS + 1):  # written out, it is one pass: ten times as fast on CPU
+        before, after = closing, closing + moves.diffusion[:, part]
+        extremes = bridge_extremes(before, after, moves.deviation[:, part], chance[:, part - 1])
+        closing = after + moves.jump[:, part]
+        high, low = jnp.maximum(high, extremes[0]), jnp.minimum(low, extremes[1])
+        high, low = jnp.maximum(high, closing), jnp.minimum(low, closing)
     return Path(
-        bars=relative_prices(opening, high.max(axis=1), low.min(axis=1), closing),
+        bars=relative_prices(opening, high, low, closing),
         volume=_volume(jnp.clip(closing, -MAX_MOVE, MAX_MOVE), moves, params, volume_key),
         drift=moves.drift,
         volatility=moves.volatility,
