@@ -19,8 +19,8 @@ import numpy as np
 
 from jaxtrade.specs import BINDING_FLAGS, HARD_LIMITS, LIMIT_FIELDS, JaxtradeError
 
-_TINY = 1e-30
-"""Keeps a quotient finite where there is nothing to divide."""
+_TINY = 1e-15
+"""Keeps a quotient finite, and its slope, where there is nothing to divide."""
 
 _BELOW_ONE = 1.0 - 2.0**-24
 """No loss is as large as a breaker of 1, which is off: the float32 before 1."""
