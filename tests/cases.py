@@ -125,7 +125,7 @@ def draw_tape(generator, structure: Structure, deviation, price) -> dict[str, np
         "dividend": np.float32(np.where(generator.random(shape) < 0.03, 0.01, 0)),
         "funding": np.float32((1e-5 if structure.is_calm else 1e-3) * normal(shape)),
         "volume_value": np.float32(volume),
-        "average_value": np.float32(50 * DEPOSIT * np.exp(0.3 * normal(shape))),
+        "average_value": np.float32(200 * DEPOSIT * np.exp(0.3 * normal(shape))),
         "volatility": np.float32(deviation * np.exp(0.3 * normal(shape))),
     }
 
