@@ -132,7 +132,8 @@ def trade_cost(
         commission += costs.commission_per_unit * jnp.abs(quantity) / bar.price
     if costs.minimum_ticket is not None:
         least = jnp.maximum(commission, costs.minimum_ticket * per_currency)
-        commission = jnp.where(quantity != 0, least, 0.0)
+        is_bound = (quantity != 0) & (costs.minimum_ticket > 0)  # at 0 a rebate stays
+        commission = jnp.where(is_bound, least, commission)
 
     spread = half_spread(costs, bar, column)
     if is_in_quote is not None:

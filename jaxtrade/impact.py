@@ -50,7 +50,8 @@ def make_impact(model: str, **coefficients: Any) -> Impact:
     """An impact model from plain numbers over its defaults.
 
     Raises:
-        JaxtradeError: no such model or coefficient, or one that is negative or not finite.
+        JaxtradeError: no such model or coefficient, one that is negative or not finite, or a
+            permanent part so large that buying and selling back would earn.
     """
     if model not in MODELS:
         raise unknown_name("impact model", model, MODELS)
@@ -61,6 +62,12 @@ def make_impact(model: str, **coefficients: Any) -> Impact:
         if values.ndim > 1 or not bool((np.isfinite(values) & (values >= 0)).all()):
             raise JaxtradeError(f"{model}: {name} is {value}: give a finite number, 0 or more")
     chosen = {**MODELS[model], **coefficients}
+    most = {"square_root": 1.0, "almgren_chriss": 2.0 * np.asarray(chosen.get("temporary", 0.0))}
+    if not bool((chosen["permanent"] <= np.asarray(most.get(model, np.inf))).all()):
+        right = "at most 1" if model == "square_root" else "at most twice the temporary part"
+        raise JaxtradeError(
+            f"{model}: permanent is {chosen['permanent']}: give {right}, or round trips would earn"
+        )
     return Impact(
         model=model,
         coefficients={name: jnp.asarray(value, jnp.float32) for name, value in chosen.items()},

@@ -30,7 +30,8 @@ class Rules:
     before an order is at the market (next_open only); participation: f32[], the largest part of a
     bar's volume that an order takes, the rest goes on working; lot_size: f32[] or f32[A], units of
     a lot, of which whole numbers are traded; tick_size: the same, quote currency, of which the
-    prices of orders are whole numbers.
+    prices of orders are whole numbers away from the last close. Ticks, swap and commission per unit
+    are measured at the prices of the data, also where impact has moved on from them.
     fill: one of `FILLS`; latency: whole bars that an order is under way.
     """
 

@@ -197,6 +197,8 @@ def draw_impact(generator, structure: Structure) -> dict[str, Any]:
         name: np.float32(generator.uniform(0, scale.get(name, 1.0), structure.num_assets))
         for name in names
     }
+    if "temporary" in drawn:  # else buying and selling back would earn, which is refused
+        drawn["permanent"] = np.minimum(drawn["permanent"], 2 * drawn["temporary"])
     return drawn | ({"impact": structure.impact} if structure.impact else {})
 
 

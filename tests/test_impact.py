@@ -98,7 +98,7 @@ def test_an_order_pays_before_its_own_jump_and_is_marked_after_it(fill):
 
 
 def test_at_the_close_the_jump_falls_on_the_closing_price():
-    made = make_impact("almgren_chriss", temporary=0.0, permanent=1.0)
+    made = make_impact("obizhaeva_wang", permanent=1.0, transient=0.0)
     account, move = once(
         free_rules(impact=made, fill="next_close"),
         [0.5],
@@ -106,9 +106,19 @@ def test_at_the_close_the_jump_falls_on_the_closing_price():
         average_value=1.1e6,
         volatility=SIGMA,
     )
-    # 0.55 at the close, where 11 trade: 1/20 of it, so the price ends at 1.1 * 1.001.
-    assert move.gain == pytest.approx(0.55 * 0.001, rel=1e-4)
-    assert account.weights[0] == pytest.approx(0.55 * 1.001 / (1 + 0.55 * 0.001), rel=1e-5)
+    # 0.55 at the close, where 11 trade: 1/20 of it, so the price ends at 1.1 * 1.001; half of
+    # the jump is paid.
+    assert move.gain == pytest.approx(0.55 * 0.0005, rel=1e-4)
+    assert account.weights[0] == pytest.approx(0.55 * 1.001 / (1 + 0.55 * 0.0005), rel=1e-5)
+
+
+def test_a_round_trip_that_would_earn_is_refused():
+    for model, options in {
+        "square_root": {"permanent": 1.01},
+        "almgren_chriss": {"temporary": 0.4, "permanent": 0.9},
+    }.items():
+        with pytest.raises(JaxtradeError, match=r"permanent is .*, or round trips would earn"):
+            make_impact(model, **options)
 
 
 def test_the_transient_part_dies_away_exponentially():
