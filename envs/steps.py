@@ -11,7 +11,10 @@ from jaxtrade.envs.params import EnvParams
 from jaxtrade.orders import Order
 from jaxtrade.rules import Rules
 from jaxtrade.sizing import delta_order, lots_order
-from jaxtrade.tape import Bar, Maybe
+from jaxtrade.tape import Bar
+
+Recent = tuple[tuple[jax.Array, jax.Array], ...]
+"""The target f32[A] and the return f32[] of some steps, the newest last."""
 
 EXTRA_SCALE, EXTRA_BOUND = 20.0, 3.0
 """Of returns, and the bound of what the account leaf has beyond `features.account_features`."""
@@ -72,7 +75,7 @@ def facts_of(
     )
 
 
-def extra_features(account: ledger.Account, recent: Maybe) -> list[jax.Array]:
+def extra_features(account: ledger.Account, recent: Recent) -> list[jax.Array]:
     """What the account leaf has only under some rules, each f32[k], clipped."""
     extra = []
     under_way, memory = ledger.in_flight(account), account.memory
@@ -81,8 +84,7 @@ def extra_features(account: ledger.Account, recent: Maybe) -> list[jax.Array]:
     if memory is not None:
         extra.append((memory.cooldown > 0).astype(jnp.float32))
         extra.append(memory.is_halted.astype(jnp.float32)[None])
-    if recent is not None:
-        last = recent.shape[-1] - 1
-        scaled = recent * jnp.append(jnp.ones(last, jnp.float32), EXTRA_SCALE)[None]
-        extra.append(jnp.clip(scaled.reshape(-1), -EXTRA_BOUND, EXTRA_BOUND))
+    for target, gained in recent:
+        extra.append(jnp.clip(target, -EXTRA_BOUND, EXTRA_BOUND))
+        extra.append(jnp.clip(gained * EXTRA_SCALE, -EXTRA_BOUND, EXTRA_BOUND)[None])
     return extra

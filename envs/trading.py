@@ -27,6 +27,7 @@ from jaxtrade.envs.episodes import WEYL, mix, scale
 from jaxtrade.envs.params import EnvParams, make_params
 from jaxtrade.envs.steps import (
     EXTRA_BOUND,
+    Recent,
     committed,
     extra_features,
     facts_of,
@@ -46,8 +47,8 @@ SHORT_FLAT_LONG = Levels((-1.0, 0.0, 1.0))
 class State:
     """index: i32[], the newest bar seen; time: i32[], steps since the episode's start; seed: u32[],
     from which that start was drawn; account; end: i32[], the last row of the episode's market, or
-    None where there is one market; terms: memories of the reward's terms; recent: f32[H, A + 1],
-    exposures asked for and the return of the last H steps, the newest last, or None.
+    None where there is one market; terms: memories of the reward's terms; recent: of each of the
+    last H steps, the newest last, the target f32[A] and the return f32[].
     """
 
     index: jax.Array
@@ -56,7 +57,7 @@ class State:
     account: ledger.Account
     end: jax.Array | None = None
     terms: reward_terms.Memory
-    recent: jax.Array | None = None
+    recent: Recent = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,7 +133,7 @@ class Trading(Environment[State, EnvParams]):
         account = ledger.open_account(self.num_assets, params.rules)
         if _is_full(params.limits):
             account = dataclasses.replace(account, memory=risk.init_memory(self.num_assets))
-        recent = jnp.zeros((self.history, self.num_assets + 1), jnp.float32)
+        nothing = (jnp.zeros(self.num_assets, jnp.float32), jnp.float32(0.0))
         return State(
             index=index,
             time=jnp.int32(0),
@@ -140,7 +141,7 @@ class Trading(Environment[State, EnvParams]):
             account=account,
             end=end,
             terms=reward_terms.init(self.terms),
-            recent=recent if self.history else None,
+            recent=(nothing,) * self.history,
         )
 
     def advance(
@@ -175,9 +176,9 @@ class Trading(Environment[State, EnvParams]):
             memory = risk.remember(account.memory, ledger.drawdown(account), stopped, params.limits)
             account = dataclasses.replace(account, memory=memory)
         after = dataclasses.replace(state, index=index, time=state.time + 1, account=account)
-        if state.recent is not None:
-            row = jnp.append(target, account.last_return)[None]
-            after = dataclasses.replace(after, recent=jnp.concatenate([state.recent[1:], row]))
+        if state.recent:
+            recent = (*state.recent[1:], (target, account.last_return))
+            after = dataclasses.replace(after, recent=recent)
         is_last = self.is_truncated(after, params)
         facts = facts_of(state.account, account, move, is_last)
         kept, reward, terms = reward_terms.update(self.terms, params.rewards, state.terms, facts)

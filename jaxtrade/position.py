@@ -145,6 +145,9 @@ def trade(book: Book, order: Order, scene: Scene, *, column: str = "half_spread_
         if found is not None:
             rest = jnp.where(_is_market(order), rest, 0.0)
     quantity = _without_dust(scene, book.held, quantity)
+    is_plain = rules.margin is None and rules.brackets is None and rules.impact is None
+    if not is_plain:
+        quantity = computed_once(quantity, bar)
 
     fee = trade_cost(
         rules.costs,
@@ -170,7 +173,8 @@ def trade(book: Book, order: Order, scene: Scene, *, column: str = "half_spread_
         bar = moved(bar, jump)
     else:
         after = replace(book, held=held)
-    after = replace(after, cost=book.cost + fee.sum())
+    cost = book.cost + fee.sum()
+    after = replace(after, cost=cost if is_plain else computed_once(cost, bar))
     return Fill(
         book=after,
         bar=bar,
@@ -209,8 +213,8 @@ def hold(
     if rules.brackets is not None and levels is not None:
         spread = half_spread(rules.costs, bar)
         found = brackets.check(rules.brackets, levels, side, start, spread, is_inside, bar)
-        code = found.code
-        price = jnp.where(code != NO_EXIT, found.price, price)
+        code = computed_once(found.code, bar)
+        price = computed_once(jnp.where(code != NO_EXIT, found.price, price), bar)
         cost = _exit_cost(scene, book.held, code, price)
         reach = adverse - start
         way = (found.stop - start) / jnp.where(reach != 0, reach, 1.0)
@@ -223,6 +227,7 @@ def hold(
         end = liquidation_point(
             rules.margin, book.held, start, adverse, at_start.equity, point, gain
         )
+        end = computed_once(end, bar)
         is_liquidated = (end <= 1.0) & (point > end) & (side != 0)
         price = jnp.where(is_liquidated, start + end * (adverse - start), price)
         code = jnp.where(is_liquidated, LIQUIDATION, code)
@@ -237,6 +242,17 @@ def hold(
         code=code,
         price=price,
     )
+
+
+def computed_once(value: jax.Array, bar: Bar) -> jax.Array:
+    """The value itself, i32 or f32.
+
+    XLA on CPUs computes again, for each result that needs it, what it takes for cheap; a division
+    it takes for dear. So this one, by a 1 that it cannot know, keeps all that is above it from
+    being computed for every leaf of the account.
+    """
+    one = 1.0 + 0.0 * bar.new_day
+    return (value.astype(jnp.float32) / one).astype(value.dtype)
 
 
 def moved(bar: Bar, change: jax.Array) -> Bar:

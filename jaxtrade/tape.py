@@ -68,7 +68,9 @@ class Bar:
 
 @flax.struct.dataclass(kw_only=True)
 class Tape:
-    """rows: f32[T, A, K], the columns `names` of T bars of A assets."""
+    """rows: f32[T, A, K], the columns `names` of T bars of A assets, then zeros: a row of 8 or 16
+    numbers lies in one line of the cache.
+    """
 
     rows: jax.Array
     names: tuple[str, ...] = flax.struct.field(pytree_node=False)
@@ -80,8 +82,9 @@ class Tape:
 
     def bar(self, index: jax.Array) -> Bar:
         """The bar at a row 0 <= index < T, i32[]."""
-        row = jax.lax.dynamic_index_in_dim(self.rows, index, keepdims=False)
-        return bar_of(row, self.names)
+        shape = (1, self.num_assets, len(self.names))
+        row = jax.lax.dynamic_slice(self.rows, (index, jnp.int32(0), jnp.int32(0)), shape)
+        return bar_of(row[0], self.names)
 
 
 def bar_of(row: jax.Array, names: tuple[str, ...]) -> Bar:
@@ -101,4 +104,6 @@ def make_tape(columns: dict[str, NDArray[np.floating]], num_assets: int) -> Tape
         np.broadcast_to(array if array.ndim == 2 else array[:, None], (len(array), num_assets))
         for array in (columns[name] for name in names)
     ]
-    return Tape(rows=jnp.asarray(np.stack(parts, axis=-1), jnp.float32), names=names)
+    rows = np.stack(parts, axis=-1).astype(np.float32)
+    padded = np.pad(rows, ((0, 0), (0, 0), (0, -len(names) % 8)))
+    return Tape(rows=jnp.asarray(padded), names=names)
