@@ -21,7 +21,7 @@ from jaxtrade import rewards as reward_terms
 from jaxtrade.assemble import combine
 from jaxtrade.brackets import STOP
 from jaxtrade.decision import Observation, observe
-from jaxtrade.envs.actions import Actions, Exposure, Levels, Request, Weights
+from jaxtrade.envs.actions import Actions, Exposure, Levels, PricedOrders, Request, Weights
 from jaxtrade.envs.base import Environment, Info
 from jaxtrade.envs.episodes import WEYL, mix, scale
 from jaxtrade.envs.params import EnvParams, make_params
@@ -261,8 +261,19 @@ class Trading(Environment[State, EnvParams]):
         return params.last if state.end is None else state.end
 
     def params(self, market: Market | Sequence[Market], **options: Any) -> EnvParams:
-        """The parameters on one market or several; `options` are those of `params.make_params`."""
-        return make_params(self, market, **options)
+        """The parameters on one market or several; `options` are those of `params.make_params`.
+
+        Raises:
+            JaxtradeError: see there; or rules under which orders cannot wait for their price.
+        """
+        params = make_params(self, market, **options)
+        fill, latency = params.rules.fill, params.rules.latency
+        if isinstance(self.actions, PricedOrders) and (fill != "next_open" or latency):
+            raise JaxtradeError(
+                "priced orders wait inside the next bar: give fill='next_open' and latency=0 "
+                f"(they are {fill!r} and {latency})"
+            )
+        return params
 
     @property
     def supports_transition_gradients(self) -> bool:
