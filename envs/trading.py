@@ -443,6 +443,8 @@ def make_trading(
     which then says window and clip; `levels` is short for `actions=Levels(levels)`; `rewards` are
     weights of reward terms by name; `options` go to `params.make_params`.
     """
+    if not isinstance(market, Market) and not market:
+        raise JaxtradeError(f"{kind.__name__}-v0 needs a market, the list is empty")
     first = market if isinstance(market, Market) else market[0]
     if not isinstance(features, FeatureSpec):
         switches = {**dict.fromkeys(DEFAULT_FEATURES.names, True), **(features or {})}
