@@ -37,9 +37,13 @@ def test_markets_are_drawn_as_often_as_their_weights(weights, steps):
         assert len(rows) / len(starts) == pytest.approx(part, abs=2e-3)
         if not part:
             continue
-        possible = np.arange(first, last - steps + 1) if steps else [first]
-        np.testing.assert_array_equal(np.unique(rows), possible)
-        counts = np.unique(rows, return_counts=True)[1]
+        possible = np.arange(first, last - steps + 1) if steps else np.asarray([first])
+        drawn, counts = np.unique(rows, return_counts=True)
+        assert set(drawn) <= set(possible)
+        if len(rows) >= len(possible):
+            np.testing.assert_array_equal(drawn, possible)
+        else:  # some of a long market that is drawn seldom, from all over it
+            assert np.diff(drawn, prepend=first, append=possible[-1] + 1).max() < 30
         assert counts.max() - counts.min() <= 1  # within a market, all alike
 
 
