@@ -38,20 +38,23 @@ def possible_starts(
 
     spans: first and last row of each market; steps: of an episode, None for all of a market, from
     its first row; weights: how often each market is drawn, by default as it has rows to begin at;
-    allowed: bool[T], rows that may begin one. Weights are kept by repeating rows, to within one
-    part in some thousand of them.
+    allowed: bool[T], rows that may begin one. Weights are kept by repeating rows, or leaving some
+    out of a long market that is to be drawn seldom, to within one part in some thousand.
     """
     starts = []
     for first, last in spans:
         rows = np.arange(first, first + 1 if steps is None else max(last - steps, first) + 1)
         starts.append(rows if allowed is None else rows[allowed[rows]])
     if weights is not None:
-        share = np.asarray(weights, np.float64) / np.sum(weights)
-        size = max(max(len(rows) for rows in starts), 1_000)
-        total = max(size / max(share.max(), 1e-9), size)
-        starts = [
-            np.resize(rows, round(part * total)) if len(rows) else rows
-            for rows, part in zip(starts, share, strict=True)
-        ]
+        share = (np.asarray(weights, np.float64) / np.sum(weights)).tolist()
+        pairs = list(zip(starts, share, strict=True))
+        enough = max(len(rows) / part for rows, part in pairs if part)
+        total = max(min(enough, 8 * sum(map(len, starts))), 2_000)
+        starts = [_as_often(rows, round(part * total)) for rows, part in pairs]
     ends = [np.full(len(rows), last) for rows, (_, last) in zip(starts, spans, strict=True)]
     return np.concatenate(starts).astype(np.int32), np.concatenate(ends).astype(np.int32)
+
+
+def _as_often(rows: NDArray[np.int_], count: int) -> NDArray[np.int_]:
+    """As many of some rows: each as often as the others or, of too many, evenly spaced ones."""
+    return rows[np.arange(count) * len(rows) // max(count, 1)] if len(rows) else rows

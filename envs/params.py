@@ -139,6 +139,7 @@ def make_params(
     raw = raws[0] if len(raws) == 1 else jnp.concatenate(raws)
     tag_rows = _tags(markets, tags, only_tags)
     starts = ends = None
+    _check_weights(market_weights, len(markets))
     if len(markets) > 1 or only_tags is not None:
         allowed = None if only_tags is None else np.isin(tag_rows, np.asarray(only_tags))
         starts, ends = possible_starts(placed, episode_steps, market_weights, allowed)
@@ -242,6 +243,19 @@ def _check_shapes(rules: Rules, caps: Any, num_assets: int) -> None:
             )
     if caps is not None and not bool((np.asarray(caps) > 0).all()):
         raise JaxtradeError(f"caps are {caps}: give each asset a largest exposure above 0")
+
+
+def _check_weights(weights: Sequence[float] | None, num_markets: int) -> None:
+    """Raise JaxtradeError unless there is a share for each market, and one above 0."""
+    if weights is None:
+        return
+    shares = np.asarray(weights, np.float64)
+    is_share = bool((np.isfinite(shares) & (shares >= 0)).all()) and bool(shares.sum() > 0)
+    if shares.shape != (num_markets,) or not is_share:
+        raise JaxtradeError(
+            f"market_weights are {weights} for {num_markets} markets: give each 0 or more, "
+            "not all 0"
+        )
 
 
 def _check_number(name: str, value: float) -> None:

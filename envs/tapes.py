@@ -96,16 +96,21 @@ def _spreads(market: Market) -> dict[str, Array]:
     """Half of bid to ask over the middle, at open and close."""
     pair = ("half_spread_open", "half_spread_close")
     if set(pair) <= set(market.spec.context):
-        return {name: _context(market, name) for name in pair}
-    if "spread" in market.spec.context:
-        half = _context(market, "spread") / 2.0
-        if bool((half < 0).any()):
-            raise JaxtradeError(f"{market.name()}: the column spread has negative values")
-        return dict.fromkeys(pair, half)
-    raise JaxtradeError(
-        f"{market.name()}: no column spread, nor half_spread_open and half_spread_close: "
-        "load one, or leave the spread fixed"
-    )
+        halves = {name: _context(market, name) for name in pair}
+    elif "spread" in market.spec.context:
+        halves = dict.fromkeys(pair, _context(market, "spread") / 2.0)
+    else:
+        raise JaxtradeError(
+            f"{market.name()}: no column spread, nor half_spread_open and half_spread_close: "
+            "load one, or leave the spread fixed"
+        )
+    for name, half in halves.items():
+        if not bool((half >= 0).all()):
+            raise JaxtradeError(
+                f"{market.name()}: row {int(np.argmin(half[:, 0]))}: {name} is {half.min():g}: "
+                "give 0 or more"
+            )
+    return halves
 
 
 def _context(market: Market, name: str) -> Array:

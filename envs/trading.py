@@ -21,7 +21,7 @@ from jaxtrade import rewards as reward_terms
 from jaxtrade.assemble import combine
 from jaxtrade.brackets import STOP
 from jaxtrade.decision import Observation, observe
-from jaxtrade.envs.actions import Actions, Exposure, Levels, Request, Weights
+from jaxtrade.envs.actions import Actions, Exposure, Levels, PricedOrders, Request, Weights
 from jaxtrade.envs.base import Environment, Info
 from jaxtrade.envs.episodes import WEYL, mix, scale
 from jaxtrade.envs.params import EnvParams, make_params
@@ -264,8 +264,19 @@ class Trading(Environment[State, EnvParams]):
         return params.last if state.end is None else state.end
 
     def params(self, market: Market | Sequence[Market], **options: Any) -> EnvParams:
-        """The parameters on one market or several; `options` are those of `params.make_params`."""
-        return make_params(self, market, **options)
+        """The parameters on one market or several; `options` are those of `params.make_params`.
+
+        Raises:
+            JaxtradeError: see there; or rules under which orders cannot wait for their price.
+        """
+        params = make_params(self, market, **options)
+        fill, latency = params.rules.fill, params.rules.latency
+        if isinstance(self.actions, PricedOrders) and (fill != "next_open" or latency):
+            raise JaxtradeError(
+                "priced orders wait inside the next bar: give fill='next_open' and latency=0 "
+                f"(they are {fill!r} and {latency})"
+            )
+        return params
 
     @property
     def supports_transition_gradients(self) -> bool:
@@ -366,6 +377,8 @@ def make_trading(
     which then says window and clip; `levels` is short for `actions=Levels(levels)`; `rewards` are
     weights of reward terms by name; `options` go to `params.make_params`.
     """
+    if not isinstance(market, Market) and not market:
+        raise JaxtradeError(f"{kind.__name__}-v0 needs a market, the list is empty")
     first = market if isinstance(market, Market) else market[0]
     if not isinstance(features, FeatureSpec):
         switches = {**dict.fromkeys(DEFAULT_FEATURES.names, True), **(features or {})}
