@@ -166,6 +166,7 @@ class Trading(Environment[State, EnvParams]):
         bar = bar.replace(years=jnp.where(is_past, jnp.nan, bar.years))  # type: ignore[attr-defined]
 
         target, binding = self.review(state, request.exposure, bar, params)
+        request = _unless_forced(request, target, _committed(state.account), bar)
         order = _order(state.account, target, request, bar, params)
         account, move = ledger.step(state.account, order, bar, params.rules)
         if account.memory is not None:
@@ -333,6 +334,23 @@ def _committed(account: ledger.Account) -> jax.Array:
     """Exposures f32[A] once all orders under way are filled."""
     under_way = ledger.in_flight(account)
     return account.weights if under_way is None else account.weights + under_way
+
+
+def _unless_forced(request: Request, target: jax.Array, held: jax.Array, bar: Bar) -> Request:
+    """The request, whose prices to wait for hold only for the order that was asked for: what the
+    end of a session or the review wants closed, or turned round, is traded at the market.
+    """
+    if request.limit is None and request.stop is None:
+        return request
+    is_forced = (target == 0) & (request.exposure != 0)
+    is_forced |= (request.exposure - held) * (target - held) < 0
+    if bar.session_end is not None:
+        is_forced |= bar.session_end > 0
+
+    def free(level: jax.Array | None) -> jax.Array | None:
+        return None if level is None else jnp.where(is_forced, jnp.nan, level)
+
+    return request.replace(limit=free(request.limit), stop=free(request.stop))  # type: ignore[attr-defined]
 
 
 def _order(
