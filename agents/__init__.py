@@ -11,12 +11,21 @@ from typing import Any
 import numpy as np
 
 from jaxtrade.agents.loop import train
-from jaxtrade.agents.policy import greedy_policy
+from jaxtrade.agents.policy import greedy_policy, require_plain_account
 from jaxtrade.agents.ppo import PPO
 from jaxtrade.agents.types import Agent, TrainState
 from jaxtrade.specs import JaxtradeError, unknown_name
 
-__all__ = ["AGENTS", "PPO", "Agent", "TrainState", "greedy_policy", "make", "train"]
+__all__ = [
+    "AGENTS",
+    "PPO",
+    "Agent",
+    "TrainState",
+    "greedy_policy",
+    "make",
+    "require_plain_account",
+    "train",
+]
 
 AGENTS: dict[str, type] = {"ppo": PPO}
 

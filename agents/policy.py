@@ -13,8 +13,21 @@ def greedy_policy(agent: Any, learner: Any, env: Any, env_params: Any) -> Policy
     Its features, levels and normaliser are those of the environment it was trained in.
 
     Raises:
-        JaxtradeError: the learner sees more of its account than a decision is told: orders under
-            way, a memory of the risk review, or a history.
+        JaxtradeError: see `require_plain_account`.
+    """
+    require_plain_account(env, env_params)
+    return Policy(
+        features=env.features,
+        levels=env.levels,
+        normaliser=env_params.normaliser,
+        assess=functools.partial(agent.assess, learner),
+    )
+
+
+def require_plain_account(env: Any, env_params: Any) -> None:
+    """Raise JaxtradeError if an agent sees more of its account here than a decision is told.
+
+    That are orders under way, what the risk review remembers, and a history.
     """
     seen = env.observation_space(env_params).spaces["account"].shape[0]
     told = len(account_fields(env.num_assets))
@@ -24,9 +37,3 @@ def greedy_policy(agent: Any, learner: Any, env: Any, env_params: Any) -> Policy
             "a policy cannot be made of it with latency, participation, history or limits that "
             "remember"
         )
-    return Policy(
-        features=env.features,
-        levels=env.levels,
-        normaliser=env_params.normaliser,
-        assess=functools.partial(agent.assess, learner),
-    )

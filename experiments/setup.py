@@ -38,7 +38,8 @@ def build_setup(config: Config) -> Setup:
     """Load the data and make everything a run needs.
 
     Raises:
-        JaxtradeError: a bad file, too few rows, unknown features or hyperparameters.
+        JaxtradeError: a bad file, too few rows, unknown features or hyperparameters, or limits
+            that an exported policy does not know.
     """
     agent = agents.make(config.agent.name, **config.agent.hyperparameters)
     market = load_market(config.data)
@@ -48,6 +49,7 @@ def build_setup(config: Config) -> Setup:
     spans = make_spans(config, market, spec)
     env = Trading(features=spec, actions=Levels(config.env.levels))
     train = span_params(config, env, market, spans.train, normaliser=None)
+    agents.require_plain_account(env, train)
     later = {
         name: span_params(config, env, market, span, normaliser=train.normaliser)
         for name, span in (("validation", spans.validation), ("test", spans.test))

@@ -127,14 +127,14 @@ def liquidation_point(
     def free(point: jax.Array, has_left: jax.Array) -> jax.Array:
         gain = jnp.where(has_left, exit_gain, held * reach * point)
         required = jnp.where(has_left, 0.0, backing * (1.0 + start + reach * point))
-        return equity + (gain - required).sum(axis=-1)
+        return equity + (gain - required).sum()
 
     leaves_at_once = exit_point <= 0.0
-    points = jnp.concatenate([jnp.minimum(exit_point, 1.0), jnp.ones(1, jnp.float32)])[:, None]
-    before = free(points, leaves_at_once[None] | (exit_point[None] < points))
-    first = jnp.where(before <= 0.0, points[:, 0], _NEVER).min()
-    reached = points[:, 0]
-    last = jnp.where(reached < first, reached, 0.0).max()
+    points = jnp.concatenate([jnp.minimum(exit_point, 1.0), jnp.ones(1, jnp.float32)])
+    has_left = leaves_at_once[None] | (exit_point[None] < points[:, None])
+    before = jax.vmap(free)(points, has_left)
+    first = jnp.where(before <= 0.0, points, _NEVER).min()
+    last = jnp.where(points < first, points, 0.0).max()
     after = free(last, exit_point <= last)
     at_first = free(first, leaves_at_once | (exit_point < first))
     fall = after - at_first

@@ -108,7 +108,7 @@ def test_gymnasium_values_are_plain_and_may_be_written_to(trading):
     assert type(info["binding"]) is int
     assert type(info["move"]["cost"]) is float
     assert type(info["target"]) is np.ndarray
-    assert info.keys() == {"binding", "move", "target"}
+    assert {"binding", "move", "target", "terms", "invalid_actions"} <= info.keys()
 
 
 def test_a_seed_decides_all_episodes(trading):
@@ -191,7 +191,8 @@ def test_parameters_may_be_changed_without_another_program():
     step = adapter._compiled(env).step
     rewards = []
     for fee in (0.0, 0.01):
-        one.params = params.replace(costs=make_costs(**FREE | {"commission_rate": fee}))
+        costs = make_costs(**FREE | {"commission_rate": fee})
+        one.params = params.replace(rules=params.rules.replace(costs=costs))
         one.reset(seed=0)
         rewards.append(one.step(1)[1])
     assert rewards == pytest.approx([0.0, np.log(0.98)], rel=1e-5)

@@ -8,8 +8,9 @@ import pytest
 from jaxtrade import agents
 from jaxtrade.agents import PPO
 from jaxtrade.decision import Observation
-from jaxtrade.envs import Levels, Trading
+from jaxtrade.envs import Levels, Trading, make_trading
 from jaxtrade.specs import JaxtradeError
+from jaxtrade.synthetic import make_market
 
 
 def refusal(name, **hyperparameters):
@@ -130,3 +131,9 @@ def test_the_greedy_policy_is_the_learner_in_the_setting_it_was_trained_in():
     assert (logits.shape, value.shape) == ((1, 4), (1,))
     np.testing.assert_array_equal(logits, agent.assess(learner, obs)[0])
     assert jnp.isfinite(value).all()
+
+
+def test_an_account_that_no_decision_is_told_of_makes_no_policy():
+    env, params = make_trading(make_market(num_bars=400), history=2)
+    with pytest.raises(JaxtradeError, match=r"the agent sees 10 numbers .* a decision is told 6"):
+        agents.greedy_policy(None, None, env, params)

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from jaxtrade import agents
 from jaxtrade.costs import make_costs
 from jaxtrade.envs import Trading
+from jaxtrade.envs.params import make_params
 from jaxtrade.experiments import config as module
 from jaxtrade.experiments.build import build, plain
 from jaxtrade.experiments.config import (
@@ -89,7 +90,7 @@ def test_defaults_are_those_of_the_functions_they_go_to(default):
     spec = FeatureSpec(names=())
     assert (default.env.window, default.env.clip) == (spec.window, spec.clip)
     assert default.env.levels == Trading().levels
-    of_env = defaults_of(Trading.params)
+    of_env = defaults_of(make_params)
     assert default.env.episode_steps == of_env["episode_steps"]
     assert default.env.no_trade_band == of_env["no_trade_band"]
     of_market = defaults_of(make_market)

@@ -10,7 +10,7 @@ import pytest
 import jaxtrade
 from jaxtrade.agents.rollout import keeps_state
 from jaxtrade.decision import Observation
-from jaxtrade.envs import Trading
+from jaxtrade.envs import Levels, Trading
 from jaxtrade.envs.wrappers import FlattenObservation
 from jaxtrade.synthetic import make_market
 from tests.kit import check_environment
@@ -98,7 +98,7 @@ def test_it_is_named_sized_and_compared_like_what_it_wraps(trading):
     assert (flat.name, flat.num_actions) == ("Trading-v0", 3)
     assert flat.action_space(params).n == 3
     assert flat == FlattenObservation(dataclasses.replace(env))
-    assert flat != FlattenObservation(Trading(levels=(0.0, 1.0)))
+    assert flat != FlattenObservation(Trading(actions=Levels((0.0, 1.0))))
     obs, _ = FlattenObservation(Trading()).reset(KEY)  # on the default parameters
     assert obs.shape == FlattenObservation(Trading()).observation_space().shape
     state = flat.reset(KEY, params)[1]
