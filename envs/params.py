@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from jaxtrade import rewards as reward_terms
 from jaxtrade.costs import Costs
-from jaxtrade.envs.actions import Actions, PricedOrders
 from jaxtrade.envs.episodes import possible_starts
 from jaxtrade.envs.tapes import market_tape
 from jaxtrade.features import Normaliser, fit, lookback, normalise, raw_table
@@ -59,7 +58,6 @@ class Choices(Protocol):
     """The static choices of an environment that its parameters follow."""
 
     features: FeatureSpec
-    actions: Actions
     terms: tuple[str, ...]
     num_assets: int
 
@@ -114,11 +112,6 @@ def make_params(
     _check_number("no_trade_band", no_trade_band)
     _check_number("minimum_order", minimum_order or 0.0)
     _check_shapes(rules, caps, env.num_assets)
-    if isinstance(env.actions, PricedOrders) and (rules.fill != "next_open" or rules.latency):
-        raise JaxtradeError(
-            f"orders with a price need fill='next_open' and no latency, the rules have "
-            f"{rules.fill!r} and {rules.latency}"
-        )
     names, weights = reward_terms.make_rewards(
         dict.fromkeys(env.terms, 1.0) if rewards is None else rewards, reward_decay
     )

@@ -1,6 +1,7 @@
 """The parts of a step between the action and the ledger, and between the ledger and the agent."""
 
 import functools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +43,23 @@ def order_for(
             lots = lots + jnp.round(under_way / lot).astype(jnp.int32)
         quantity = lots_order(target, lots, lot, band, least, xp=jnp).astype(jnp.float32) * lot
     return Order(quantity=quantity, limit=request.limit, stop=request.stop)
+
+
+def unless_forced(request: Request, target: jax.Array, held: jax.Array, bar: Bar) -> Request:
+    """The request, whose prices to wait for hold only for the order that was asked for: what the
+    end of a session or the review wants closed, or turned round, is traded at the market.
+    """
+    if request.limit is None and request.stop is None:
+        return request
+    is_forced = (target == 0) & (request.exposure != 0)
+    is_forced |= (request.exposure - held) * (target - held) < 0
+    if bar.session_end is not None:
+        is_forced |= bar.session_end > 0
+
+    def free(level: jax.Array | None) -> jax.Array | None:
+        return None if level is None else jnp.where(is_forced, jnp.nan, level)
+
+    return replace(request, limit=free(request.limit), stop=free(request.stop))
 
 
 def stop_distance(bar: Bar, rules: Rules) -> jax.Array | None:

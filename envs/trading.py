@@ -33,6 +33,7 @@ from jaxtrade.envs.steps import (
     facts_of,
     order_for,
     stop_distance,
+    unless_forced,
 )
 from jaxtrade.features import DEFAULT_FEATURES, account_bounds, columns, resolve
 from jaxtrade.market import Market
@@ -169,12 +170,8 @@ class Trading(Environment[State, EnvParams]):
         bar = dataclasses.replace(bar, years=jnp.where(is_past, jnp.nan, bar.years))
 
         target, binding = self.review(state, request.exposure, bar, params)
-<<<<<<< HEAD
+        request = unless_forced(request, target, committed(state.account), bar)
         order = order_for(state.account, target, request, bar, params)
-=======
-        request = _unless_forced(request, target, _committed(state.account), bar)
-        order = _order(state.account, target, request, bar, params)
->>>>>>> props
         account, move = ledger.step(state.account, order, bar, params.rules)
         if account.memory is not None:
             stopped = move.exit_code == STOP
@@ -339,97 +336,6 @@ class Trading(Environment[State, EnvParams]):
         )
 
 
-<<<<<<< HEAD
-=======
-def _committed(account: ledger.Account) -> jax.Array:
-    """Exposures f32[A] once all orders under way are filled."""
-    under_way = ledger.in_flight(account)
-    return account.weights if under_way is None else account.weights + under_way
-
-
-def _unless_forced(request: Request, target: jax.Array, held: jax.Array, bar: Bar) -> Request:
-    """The request, whose prices to wait for hold only for the order that was asked for: what the
-    end of a session or the review wants closed, or turned round, is traded at the market.
-    """
-    if request.limit is None and request.stop is None:
-        return request
-    is_forced = (target == 0) & (request.exposure != 0)
-    is_forced |= (request.exposure - held) * (target - held) < 0
-    if bar.session_end is not None:
-        is_forced |= bar.session_end > 0
-
-    def free(level: jax.Array | None) -> jax.Array | None:
-        return None if level is None else jnp.where(is_forced, jnp.nan, level)
-
-    return request.replace(limit=free(request.limit), stop=free(request.stop))  # type: ignore[attr-defined]
-
-
-def _order(
-    account: ledger.Account, target: jax.Array, request: Request, bar: Bar, params: EnvParams
-) -> Order:
-    """The order that leads from what is held and under way to a target."""
-    held, band = _committed(account), params.no_trade_band
-    least = 0.0 if params.minimum_order is None else params.minimum_order
-    if params.rules.lot_size is None:
-        quantity = delta_order(target, held, band, least, xp=jnp)
-    else:
-        lot = params.rules.lot_size * bar.price * ledger.per_currency(account, params.rules)
-        under_way = ledger.in_flight(account)
-        lots = account.lots
-        if under_way is not None:
-            lots = lots + jnp.round(under_way / lot).astype(jnp.int32)
-        quantity = lots_order(target, lots, lot, band, least, xp=jnp).astype(jnp.float32) * lot
-    return Order(quantity=quantity, limit=request.limit, stop=request.stop)
-
-
-def _stop_distance(bar: Bar, rules: Rules) -> jax.Array | None:
-    """From a new position's entry to its stop, a fraction of the price; None without a stop."""
-    brackets = rules.brackets
-    if brackets is None:
-        return None
-    distances = [d for d in (brackets.stop_loss, brackets.trailing) if d is not None]
-    if not distances:
-        return None
-    nearest = functools.reduce(jnp.minimum, distances)
-    return nearest / bar.price if brackets.in_price else jnp.broadcast_to(nearest, bar.close.shape)
-
-
-def _facts(
-    before: ledger.Account, after: ledger.Account, move: ledger.Move, is_last: jax.Array
-) -> reward_terms.Facts:
-    """What a step did, for the reward."""
-    return reward_terms.Facts(
-        log_return=jnp.log1p(after.last_return),
-        simple_return=after.last_return,
-        cost=move.cost,
-        carry=move.carry,
-        turnover=jnp.abs(move.traded).sum(),
-        gross=jnp.abs(after.weights).sum(),
-        drawdown=ledger.drawdown(after),
-        previous_drawdown=ledger.drawdown(before),
-        is_ruined=after.is_ruined,
-        is_last=is_last,
-        log_equity=after.log_equity,
-    )
-
-
-def _extra_features(state: State) -> list[jax.Array]:
-    """What the account leaf has only under some rules, each f32[k], clipped."""
-    extra = []
-    under_way, memory = ledger.in_flight(state.account), state.account.memory
-    if under_way is not None:
-        extra.append(jnp.clip(under_way, -_EXTRA_BOUND, _EXTRA_BOUND))
-    if memory is not None:
-        extra.append((memory.cooldown > 0).astype(jnp.float32))
-        extra.append(memory.is_halted.astype(jnp.float32)[None])
-    if state.recent is not None:
-        last = state.recent.shape[-1] - 1
-        scaled = state.recent * jnp.append(jnp.ones(last, jnp.float32), _EXTRA_SCALE)[None]
-        extra.append(jnp.clip(scaled.reshape(-1), -_EXTRA_BOUND, _EXTRA_BOUND))
-    return extra
-
-
->>>>>>> props
 def _is_full(limits: jax.Array) -> bool:
     """Whether limits are set that size positions or need a memory."""
     return limits.shape[-1] > len(HARD_LIMITS)
