@@ -13,6 +13,7 @@ import gymnax
 from jaxtrade.envs.actions import Exposure, Levels, PricedOrders, Weights
 from jaxtrade.envs.base import Environment
 from jaxtrade.envs.gym_trading import GymTrading, make_gym_trading
+from jaxtrade.envs.making import make_trading
 from jaxtrade.envs.params import EnvParams
 from jaxtrade.envs.pool import make_pool
 from jaxtrade.envs.presets import (
@@ -27,7 +28,7 @@ from jaxtrade.envs.presets import (
     make_portfolio,
     make_stock,
 )
-from jaxtrade.envs.trading import State, Trading, make_trading
+from jaxtrade.envs.trading import State, Trading
 from jaxtrade.market import Market
 from jaxtrade.specs import unknown_name
 

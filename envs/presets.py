@@ -14,8 +14,9 @@ from jaxtrade.assemble import leveraged
 from jaxtrade.brackets import make_brackets
 from jaxtrade.costs import make_costs
 from jaxtrade.envs.actions import Actions, Exposure, Levels, Weights
+from jaxtrade.envs.making import make_trading
 from jaxtrade.envs.params import EnvParams
-from jaxtrade.envs.trading import Trading, make_trading
+from jaxtrade.envs.trading import Trading
 from jaxtrade.margin import make_margin
 from jaxtrade.market import Market
 from jaxtrade.rules import make_rules

@@ -6,7 +6,7 @@ their markets become.
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import flax.struct
@@ -35,7 +35,7 @@ from jaxtrade.envs.steps import (
     stop_distance,
     unless_forced,
 )
-from jaxtrade.features import DEFAULT_FEATURES, account_bounds, columns, resolve
+from jaxtrade.features import DEFAULT_FEATURES, account_bounds, columns
 from jaxtrade.market import Market
 from jaxtrade.specs import HARD_LIMITS, FeatureSpec, JaxtradeError
 from jaxtrade.synthetic import make_market
@@ -357,44 +357,3 @@ def _side_by_side(markets: Sequence[Market]) -> Market:
         for number, market in enumerate(markets)
     ]
     return combine(named)
-
-
-def make_trading(
-    market: Market | Sequence[Market],
-    *,
-    kind: type[Trading] = Trading,
-    window: int = 32,
-    features: Mapping[str, bool] | FeatureSpec | None = None,
-    clip: float = 5.0,
-    levels: tuple[float, ...] | None = None,
-    actions: Actions | None = None,
-    rewards: Mapping[str, float] | None = None,
-    history: int = 0,
-    debug: bool = False,
-    **options: Any,
-) -> tuple[Trading, EnvParams]:
-    """An environment of the family on a market or several: it and its parameters.
-
-    `features` switches features on and off by name over the default, or is a whole specification,
-    which then says window and clip; `levels` is short for `actions=Levels(levels)`; `rewards` are
-    weights of reward terms by name; `options` go to `params.make_params`.
-    """
-    if not isinstance(market, Market) and not market:
-        raise JaxtradeError(f"{kind.__name__}-v0 needs a market, the list is empty")
-    first = market if isinstance(market, Market) else market[0]
-    if not isinstance(features, FeatureSpec):
-        switches = {**dict.fromkeys(DEFAULT_FEATURES.names, True), **(features or {})}
-        features = resolve(switches, first.spec, window=window, clip=clip)
-    if levels is not None and actions is not None:
-        raise JaxtradeError("levels is short for actions=Levels(levels): give one of them")
-    if levels is not None:
-        actions = Levels(levels)
-    static: dict[str, Any] = {"features": features, "num_assets": first.num_assets}
-    static |= {"history": history, "debug": debug}
-    if actions is not None:
-        static["actions"] = actions
-    if rewards is not None:
-        static["terms"] = tuple(rewards)
-        options["rewards"] = rewards
-    env = kind(**static)
-    return env, env.params(market, **options)

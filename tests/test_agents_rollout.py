@@ -10,7 +10,7 @@ from jaxtrade import agents
 from jaxtrade.agents import loop
 from jaxtrade.agents.rollout import collect, keeps_state, next_values, see
 from jaxtrade.agents.types import Batch
-from jaxtrade.envs.trading import make_trading
+from jaxtrade.envs import make_trading
 from jaxtrade.synthetic import make_market
 from tests.probes import AGENT, NUM_CELLS, PROBES, StateTable, Table
 

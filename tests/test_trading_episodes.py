@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxtrade
-from jaxtrade.envs.trading import scale
+from jaxtrade.envs.episodes import scale
 from jaxtrade.ledger import MIN_GROWTH
 from jaxtrade.synthetic import make_market
 from tests.plays import FLAT, KEY, LONG, WIDE, make_still, play, random_actions
