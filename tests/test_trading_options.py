@@ -14,10 +14,14 @@ from tests import kit
 from tests.options import OPTIONS, make, market_of, play, random_actions, walk
 from tests.plays import FREE, KEY
 
+CASES = [
+    pytest.param(name, marks=pytest.mark.slow if name == "stop orders" else ()) for name in OPTIONS
+]
+
 # The account's leaf
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", CASES)
 def test_what_is_seen_lies_in_its_space_and_is_finite(name):
     env, params, _, steps = walk(name)
     space = env.observation_space(params)
@@ -96,7 +100,7 @@ def test_debugging_makes_an_action_that_is_none_an_error():
 # The future
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", CASES)
 def test_the_future_changes_nothing_before_it(name):
     market, change = market_of(), 50
     other, is_after = market_of(seed=77), np.arange(96) > change
