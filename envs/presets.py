@@ -141,8 +141,8 @@ class Perpetual(Trading):
     Action: i32[], index into levels (-3, -1, 0, 1, 3), exposures over equity.
     Reward: log return of equity.
     Rules: 5e-4 of the value for takers, 2e-4 for makers; 1e-4 of half a spread; leverage up to 10,
-        liquidation below 0.5 % of the position's value at a fee of 0.5 %; a column `funding` is
-        paid by longs to shorts; no interest.
+        liquidation at 0.5 % of the position's value with a fee of 0.5 %, which leaves nothing: it
+        is ruin; a column `funding` is paid by longs to shorts; no interest.
     Version: 0.
     """
 

@@ -10,6 +10,11 @@ almgren_chriss  cost `fixed` + `temporary` s x, jump `permanent` s x, after the 
                 (Almgren and Chriss, "Optimal execution of portfolio transactions", J. Risk 2001)
 obizhaeva_wang  jump (permanent + transient) s x, of which an order pays half; the transient part
                 dies away with `decay` a year (Obizhaeva and Wang, J. Financial Markets 16, 2013)
+
+Positions are marked at the price that the order has moved: one that is built up in parts shows a
+gain until it is sold. Parts of the price multiply while the law is linear, so that a round trip on
+flat prices may earn to the second order of the jump: below 1e-4 for orders of a third of a bar's
+volume, no longer small beyond it. Cap orders with `participation`.
 """
 
 from typing import Any
