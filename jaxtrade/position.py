@@ -252,7 +252,8 @@ def computed_once(value: jax.Array, bar: Bar) -> jax.Array:
     being computed for every leaf of the account.
     """
     one = 1.0 + 0.0 * bar.new_day
-    return (value.astype(jnp.float32) / one).astype(value.dtype)
+    dear = value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(one.dtype)
+    return (dear / one).astype(value.dtype)
 
 
 def moved(bar: Bar, change: jax.Array) -> Bar:

@@ -147,6 +147,7 @@ def test_resume_takes_no_settings(monkeypatch, capsys, run) -> None:
     assert "not a run directory" in fails(monkeypatch, capsys, "train", "--resume", run / "no")
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_each_and_compares(monkeypatch, capsys, tmp_path) -> None:
     text = works(monkeypatch, capsys, "train", "-m", *SMALL, "seed=0,1", f"output_dir={tmp_path}")
     assert len(list(tmp_path.glob("*/*/report.html"))) == 2

@@ -32,6 +32,7 @@ def filled(quantity, *, limit=None, stop=None, market=0.0125, returns=BAR):
 
 
 AT_MARKET = (True, pytest.approx(0.0125), False, False)
+AT_OPEN = (True, pytest.approx(0.01), False, False)
 LAPSES = False
 
 
@@ -42,25 +43,25 @@ def inside(price, *, passive):
 # quantity, level: what happens
 LIMITS = {
     "none": ((1, NONE), AT_MARKET),
-    "buy above the open": ((1, 0.02), AT_MARKET),
-    "buy at the ask of the open": ((1, 0.01102), AT_MARKET),
+    "buy above the open": ((1, 0.02), AT_OPEN),
+    "buy at the ask of the open": ((1, 0.01102), AT_OPEN),
     "buy below the ask of the open": ((1, 0.01100), inside(0.011, passive=True)),
     "buy inside": ((1, -0.02), inside(-0.02, passive=True)),
     "buy at the bid of the low": ((1, -0.0395), LAPSES),
     "buy just above the ask of the low": ((1, -0.0390), inside(-0.039, passive=True)),
     "buy below the low": ((1, -0.05), LAPSES),
-    "sell below the open": ((-1, 0.0), AT_MARKET),
+    "sell below the open": ((-1, 0.0), AT_OPEN),
     "sell inside": ((-1, 0.03), inside(0.03, passive=True)),
     "sell just below the bid of the high": ((-1, 0.0489), inside(0.0489, passive=True)),
     "sell above the bid of the high": ((-1, 0.0495), LAPSES),
 }
 STOPS = {
     "none": ((1, NONE), AT_MARKET),
-    "buy below the open": ((1, 0.0), AT_MARKET),
+    "buy below the open": ((1, 0.0), AT_OPEN),
     "buy inside": ((1, 0.03), inside(0.03, passive=False)),
     "buy above the high, below its ask": ((1, 0.0505), inside(0.0505, passive=False)),
     "buy above the ask of the high": ((1, 0.0512), LAPSES),
-    "sell above the open": ((-1, 0.02), AT_MARKET),
+    "sell above the open": ((-1, 0.02), AT_OPEN),
     "sell inside": ((-1, -0.02), inside(-0.02, passive=False)),
     "sell below the low, above its bid": ((-1, -0.0405), inside(-0.0405, passive=False)),
     "sell below the bid of the low": ((-1, -0.0412), LAPSES),

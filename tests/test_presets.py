@@ -24,7 +24,7 @@ from tests.markets import random_frame
 from tests.plays import FREE, KEY
 
 RETURNS = FeatureSpec(names=("log_return",), window=2)
-NAMES = [name for name in MAKERS if name != "Trading-v0"]
+NAMES = [name for name in MAKERS if name not in ("Trading-v0", "GymTrading-v0")]
 
 
 def market_of(*bars, start="2020-01-06", freq="D", **columns):

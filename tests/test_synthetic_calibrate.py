@@ -67,6 +67,7 @@ def test_garch_by_maximum_likelihood():
     )
 
 
+@pytest.mark.slow
 def test_gjr_by_maximum_likelihood():
     market = market_of("gjr")
     params = calibrate("gjr", market)

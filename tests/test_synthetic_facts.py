@@ -13,6 +13,8 @@ from jaxtrade.synthetic.pair import pair_volatility
 from jaxtrade.synthetic.regimes import stationary
 from tests.synthetic_paths import autocorrelation, keys, kurtosis
 
+pytestmark = pytest.mark.slow
+
 NUM_PATHS, NUM_BARS = 16, 20_000
 ONE_ASSET = ["garch", "gbm", "gjr", "heston", "merton", "regimes"]
 

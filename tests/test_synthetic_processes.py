@@ -76,6 +76,7 @@ def path_of(kind):
     return jax.device_get(sample_bars(process, keys(1)[0], NUM_BARS, process.make_params()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_bars_are_consistent(kind):
     path = path_of(kind)
@@ -89,6 +90,7 @@ def test_bars_are_consistent(kind):
     assert 0.002 < path.bars[..., 3].std() < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(WILD))
 def test_bars_are_consistent_whatever_the_parameters(kind):
     process = PROCESSES[kind]
@@ -111,6 +113,7 @@ def test_golden_values(kind):
     np.testing.assert_allclose([*close, volume], GOLDEN[kind], rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "gjr"])  # drawn as garch is
 def test_pool_is_a_loop_over_keys_and_parameters_and_a_longer_path_begins_with_the_shorter(kind):
     process = PROCESSES[kind]

@@ -38,7 +38,9 @@ def days(start, count):
 def columns_of(market, rules=PLAIN, **options):
     """The columns of one asset, f32[T] by name."""
     tape = market_tape([market], rules, **options)
-    return dict(zip(tape.names, np.asarray(tape.rows)[:, 0].T, strict=True))
+    rows = np.asarray(tape.rows)[:, 0]
+    np.testing.assert_array_equal(rows[:, len(tape.names) :], 0)
+    return dict(zip(tape.names, rows[:, : len(tape.names)].T, strict=True))
 
 
 # By hand

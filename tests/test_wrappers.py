@@ -53,6 +53,7 @@ def joined(obs):
     return np.concatenate([obs.market.reshape(*batch, -1), obs.account], axis=-1)
 
 
+@pytest.mark.slow
 def test_it_keeps_to_the_interface(trading):
     env, params = trading
     check_environment(FlattenObservation(env), params, KEY, ignores_key=True, steps=32)
