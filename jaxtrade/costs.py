@@ -97,7 +97,10 @@ def _check_rate(name: str, rate: Any) -> None:
         low, high = _SIGNED[name] or (-np.inf, np.inf)
     elif name in _UNBOUNDED:
         high = np.inf
-    values = np.asarray(rate, np.float64)
+    try:
+        values = np.asarray(rate, np.float64)
+    except (TypeError, ValueError):
+        values = np.asarray(np.nan)
     if values.ndim > 1 or not bool(((values >= low) & (values < high)).all()):
         right = f"from {low:g} to below {high:g}" if np.isfinite(high) else f"{low:g} or more"
         what = "a finite number" if np.isinf(low) else f"a number {right}"

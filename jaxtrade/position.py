@@ -132,19 +132,9 @@ def trade(book: Book, order: Order, scene: Scene, *, column: str = "half_spread_
         is_inside, is_passive = found.is_inside, found.is_passive
         book = book.marked(found.price)
 
-    wanted = quantity
-    if rules.margin is not None:
-        backed = affordable(rules.margin, book.held, quantity, book.price, book.equity)
-        quantity = _whole(scene, backed)
-    is_cut = (quantity != wanted).any()
-    rest = None
-    if rules.participation is not None:
-        most = rules.participation * bar.volume_value * scene.per_currency
-        taken = _whole(scene, jnp.clip(quantity, -most, most))
-        rest, quantity = quantity - taken, taken
-        if found is not None:
-            rest = jnp.where(_is_market(order), rest, 0.0)
-    quantity = _without_dust(scene, book.held, quantity)
+    quantity, rest, is_cut = _taken(book, quantity, scene)
+    if rest is not None and found is not None:
+        rest = jnp.where(_is_market(order), rest, 0.0)
     is_plain = rules.margin is None and rules.brackets is None and rules.impact is None
     if not is_plain:
         quantity = computed_once(quantity, bar)
@@ -185,6 +175,25 @@ def trade(book: Book, order: Order, scene: Scene, *, column: str = "half_spread_
         is_inside=is_inside,
         is_cut=is_cut,
     )
+
+
+def _taken(
+    book: Book, wanted: jax.Array, scene: Scene
+) -> tuple[jax.Array, jax.Array | None, jax.Array]:
+    """Of orders f32[A] what is filled, what works on (None if all is), and whether they were cut.
+
+    The equity has to back them, the bar's volume to take them.
+    """
+    rules, quantity, rest = scene.rules, wanted, None
+    if rules.margin is not None:
+        backed = affordable(rules.margin, book.held, quantity, book.price, book.equity)
+        quantity = _whole(scene, backed)
+    is_cut = (jnp.abs(quantity - wanted) > _DUST).any()
+    if rules.participation is not None:
+        most = rules.participation * scene.bar.volume_value * scene.per_currency
+        filled = _whole(scene, jnp.clip(quantity, -most, most))
+        rest, quantity = quantity - filled, filled
+    return _without_dust(scene, book.held, quantity), rest, is_cut
 
 
 def hold(
