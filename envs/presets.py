@@ -93,7 +93,8 @@ class Forex(Trading):
 
     Action: i32[], index into levels (-5, 0, 5), exposures over equity.
     Reward: log return of equity.
-    Rules: lots of 1,000 units; leverage up to 30, liquidation at half of that margin; stop-loss 50
+    Rules: an equity of 100 million pips at the start, 10,000 dollars or a million yen; lots of
+        1,000 units; leverage up to 30, liquidation at half of that margin; stop-loss 50
         and take-profit 100 pips from the entry; the data's spread (columns `half_spread_open` and
         `half_spread_close`, or `spread`) or, without one, 0.5 pips each way; swap of -0.5 pips a
         night for either side, three nights on Wednesday; no commission, no interest besides.
@@ -120,7 +121,7 @@ class Forex(Trading):
         )
         rules = make_rules(
             costs=costs,
-            deposit=10_000.0,
+            deposit=1e8 * unit,
             lot_size=1_000.0,
             tick_size=unit / 10.0,
             margin=make_margin(max_leverage=30.0),

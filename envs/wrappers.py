@@ -1,7 +1,7 @@
 """Wrappers: an environment made of another, in the same interface."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +64,20 @@ class FlattenObservation(Environment[Any, Any]):
     def is_terminated(self, state: Any, params: Any) -> jax.Array:
         """Ruin."""
         return self.env.is_terminated(state, params)
+
+    @property
+    def supports_transition_gradients(self) -> bool:
+        """Whether the wrapped environment's step can be differentiated."""
+        return self.env.supports_transition_gradients
+
+    @property
+    def transition_gradients_enabled(self) -> bool:
+        """Whether its observations and states keep their gradients."""
+        return self.env.transition_gradients_enabled
+
+    def with_transition_gradients(self) -> Self:
+        """The same, whose observations and states keep their gradients."""
+        return dataclasses.replace(self, env=self.env.with_transition_gradients())
 
     @property
     def default_params(self) -> Any:
