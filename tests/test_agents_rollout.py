@@ -219,6 +219,7 @@ def test_next_values_of_several_batches_at_once():
         np.testing.assert_allclose(found[row], expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_training_on_kept_states_is_training_on_kept_observations():
     market = make_market(num_bars=400)
     env, params = make_trading(market, window=8, episode_steps=10)

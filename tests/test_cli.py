@@ -86,6 +86,7 @@ def test_a_directory_that_cannot_be_made_is_named(monkeypatch, capsys, tmp_path)
     assert str(tmp_path / "file") in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kibibytes", [2, 100])
 def test_a_disk_that_takes_no_more_is_one_line(tmp_path, kibibytes) -> None:
     """A limit on the size of files stands in for a full disk."""

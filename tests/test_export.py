@@ -40,6 +40,7 @@ def with_context(num_bars, seed=0):
 # The graph decides as JAX does
 
 
+@pytest.mark.slow
 def test_long_random_bars_with_context():
     market = with_context(2_500)
     spec = FeatureSpec(names=ALL.names, context=("spread", "vix"), window=32)

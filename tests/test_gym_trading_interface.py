@@ -66,6 +66,7 @@ def test_a_batched_step_is_one_pass_of_simple_loops():
         assert not re.search(slow, program), slow
 
 
+@pytest.mark.slow
 def test_a_population_of_fees_and_rates_in_one_program():
     env, params = make_random(positions=(-1, 0, 2))
     actions = random_actions(env, 48)

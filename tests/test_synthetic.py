@@ -125,6 +125,7 @@ def test_golden_values_of_version_1():
     assert "Version 1 " in embedded.__doc__
 
 
+@pytest.mark.slow
 def test_as_one_of_the_processes_it_has_its_own_bits():
     path = jax.device_get(sample(keys(1)[0], 400, make_params()))
     same = sample_bars(PROCESSES["embedded"], keys(1)[0], 400, make_params())

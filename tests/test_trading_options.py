@@ -21,6 +21,7 @@ CASES = [
 # The account's leaf
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_seen_lies_in_its_space_and_is_finite(name):
     env, params, _, steps = walk(name)
