@@ -53,7 +53,8 @@ FEATURES = {
     "ema_50": True,
     "volatility": True,
     "relative_volume": False,
-    "time_of_day": False,
+    "relative_volume": True,
+    "rsi@4h": True,
 }
 BENCH = "env_throughput"
 WINDOW = 32
@@ -260,7 +261,8 @@ def compare(num_envs: int, args: argparse.Namespace, python: Run | None) -> None
     if python is not None:
         runs["gym-trading-env", "materialised"] = python
     rates = in_turns(runs, args.repeats)
-    config = {"num_envs": num_envs, "steps": args.steps, "window": WINDOW, "features": 8}
+    features = ours[1].table.shape[1]
+    config = {"num_envs": num_envs, "steps": args.steps, "window": WINDOW, "features": features}
     config["NPROC"] = os.environ["NPROC"]
     impls = {"Trading-v0": "jaxtrade", "everything": "jaxtrade everything"}
     for (name, case), run in runs.items():
