@@ -52,9 +52,7 @@ FEATURES = {
     "ema_10": True,
     "ema_50": True,
     "volatility": True,
-    "relative_volume": False,
     "relative_volume": True,
-    "rsi@4h": True,
 }
 BENCH = "env_throughput"
 WINDOW = 32
