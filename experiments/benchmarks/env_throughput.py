@@ -52,7 +52,8 @@ FEATURES = {
     "ema_10": True,
     "ema_50": True,
     "volatility": True,
-    "relative_volume": True,
+    "relative_volume": False,
+    "rsi@4h": True,
 }
 BENCH = "env_throughput"
 WINDOW = 32
