@@ -19,7 +19,7 @@ from jaxtrade import brackets, impact
 from jaxtrade.brackets import LIQUIDATION, NO_EXIT, Levels, no_levels
 from jaxtrade.fills import FILL_RULES, Way
 from jaxtrade.orders import Order
-from jaxtrade.position import Book, Scene, moved
+from jaxtrade.position import DUST, Book, Scene, moved
 from jaxtrade.risk import Memory
 from jaxtrade.rules import Rules
 from jaxtrade.tape import Bar, Maybe
@@ -189,8 +189,17 @@ def _due(account: Account, order: Order) -> tuple[Order, jax.Array | None]:
     if waiting is not None:
         quantity, waiting = waiting[0], jnp.concatenate([waiting[1:], quantity[None]])
     if account.rest is not None:
+        is_none = jnp.abs(quantity) <= DUST  # and has no price that the rest would wait for
+        order = replace(
+            order, limit=_unless(is_none, order.limit), stop=_unless(is_none, order.stop)
+        )
         quantity = quantity + account.rest
     return replace(order, quantity=quantity), waiting
+
+
+def _unless(is_none: jax.Array, price: jax.Array | None) -> jax.Array | None:
+    """Prices of orders, NaN where there is none."""
+    return None if price is None else jnp.where(is_none, jnp.nan, price)
 
 
 def _book(

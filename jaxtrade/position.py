@@ -20,7 +20,7 @@ from jaxtrade.tape import Bar, Maybe
 _NEVER = 2.0
 """A point beyond the end of the adverse path, see `margin.liquidation_point`."""
 
-_DUST = 1e-5
+DUST = 1e-5
 """Exposure that is nothing: what rounding leaves of orders and positions that cancel out. It would
 pay a minimum ticket, and have a stop of its own."""
 
@@ -188,7 +188,7 @@ def _taken(
     if rules.margin is not None:
         backed = affordable(rules.margin, book.held, quantity, book.price, book.equity)
         quantity = _whole(scene, backed)
-    is_cut = (jnp.abs(quantity - wanted) > _DUST).any()
+    is_cut = (jnp.abs(quantity - wanted) > DUST).any()
     if rules.participation is not None:
         most = rules.participation * scene.bar.volume_value * scene.per_currency
         filled = _whole(scene, jnp.clip(quantity, -most, most))
@@ -291,8 +291,8 @@ def _without_dust(scene: Scene, held: jax.Array, quantity: jax.Array) -> jax.Arr
     """The order, none if it is dust, and all of the position if dust would remain."""
     if scene.lot is not None:
         return quantity
-    quantity = jnp.where(jnp.abs(held + quantity) > _DUST, quantity, -held)
-    return jnp.where(jnp.abs(quantity) > _DUST, quantity, 0.0)
+    quantity = jnp.where(jnp.abs(held + quantity) > DUST, quantity, -held)
+    return jnp.where(jnp.abs(quantity) > DUST, quantity, 0.0)
 
 
 def _added(scene: Scene, held: jax.Array, quantity: jax.Array) -> jax.Array:
