@@ -13,6 +13,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from jaxtrade.ledger import add
+
 
 @flax.struct.dataclass(kw_only=True)
 class Account:
@@ -68,11 +70,11 @@ def step(
 
     moved = asset * (price_return - change) / _nonzero(1.0 + change)
     error = jnp.where(is_new, 0.0, account.position_error)
-    real_position, position_error = _add(asset, moved, error)
+    real_position, position_error = add(asset, moved, error)
     total = change - cost - change * cost
     survived = (total > -1.0) & ~account.is_ruined
     growth = jnp.log1p(jnp.where(survived, total, 0.0))
-    log_value, log_value_error = _add(account.log_value, growth, account.log_value_error)
+    log_value, log_value_error = add(account.log_value, growth, account.log_value_error)
     account = Account(
         real_position=real_position,
         position_error=position_error,
@@ -125,13 +127,6 @@ def charge(position: jax.Array, owed: jax.Array, rate: jax.Array) -> tuple[jax.A
 def _debt(weight: jax.Array) -> jax.Array:
     """What is borrowed, in units or in cash, at an asset's weight."""
     return jnp.maximum(jnp.maximum(-weight, weight - 1.0), 0.0)
-
-
-def _add(total: jax.Array, part: jax.Array, error: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The sum, and what rounding has added to it too much (Kahan, 1965)."""
-    part = part - error
-    following = total + part
-    return following, (following - total) - part
 
 
 def _nonzero(divisor: jax.Array) -> jax.Array:

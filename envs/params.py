@@ -30,8 +30,9 @@ class EnvParams(environment.EnvParams):
     each bar; first, last: i32[], rows the episodes may use: decisions at first .. last - 1;
     starts, ends: i32[S], the row at which an episode may begin and the last it may use, one pair
     drawn for each episode (None: any row from first such that it fits);
-    max_steps_in_episode: i32[]; rules: see `rules.Rules`; limits: f32[10], see
-    `specs.LIMIT_FIELDS`; caps: f32[A], largest exposure of each asset, or None;
+    max_steps_in_episode: i32[]; rules: see `rules.Rules`; limits: f32[5] of `specs.HARD_LIMITS`
+    or, where another is set, f32[10] of `specs.LIMIT_FIELDS`; caps: f32[A], largest exposure of
+    each asset, or None;
     no_trade_band, minimum_order: f32[], smallest change of exposure that is traded, and smallest
     order (None: any); rewards: weights and rates of the reward's terms; bars_per_year: f32[];
     tags: i32[T], regimes of the rows, or None.
@@ -141,7 +142,7 @@ def make_params(
     steps = max(b - a for a, b in spans) if episode_steps is None else episode_steps
     limit = limits or RiskLimits()
     is_full = limit.vector()[len(HARD_LIMITS) :] != RiskLimits().vector()[len(HARD_LIMITS) :]
-    vector = limit.vector() if is_full else limit.vector()[: len(HARD_LIMITS)]
+    vector = limit.vector() if is_full else limit.hard_vector()
     return EnvParams(
         max_steps_in_episode=jnp.int32(steps),
         table=normalise(fitted, raw, env.features.clip).reshape(len(raw), -1),

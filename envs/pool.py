@@ -47,10 +47,8 @@ def make_pool(
         ]
 
     env, params = make(draw(0), **options)
-    own = {"window", "features", "clip", "levels", "actions", "history", "debug", "kind"}
-    kept = {name: value for name, value in options.items() if name not in own}
 
     def refresh(iteration: int) -> EnvParams:
-        return env.params(draw(iteration), **{**kept, "normaliser": params.normaliser})
+        return make(draw(iteration), **{**options, "normaliser": params.normaliser})[1]
 
     return env, params, refresh

@@ -36,7 +36,7 @@ def order_for(
     if params.rules.lot_size is None:
         quantity = delta_order(target, held, band, least, xp=jnp)
     else:
-        lot = params.rules.lot_size * bar.price * ledger.per_currency(account, params.rules)
+        lot = ledger.lot_value(account, bar.price, params.rules)
         under_way = ledger.in_flight(account)
         lots = account.lots
         if under_way is not None:
@@ -71,7 +71,7 @@ def stop_distance(bar: Bar, rules: Rules) -> jax.Array | None:
     if not distances:
         return None
     nearest = functools.reduce(jnp.minimum, distances)
-    return nearest / bar.price if brackets.in_price else jnp.broadcast_to(nearest, bar.close.shape)
+    return jnp.broadcast_to(brackets.reach(nearest, 1.0, bar), bar.close.shape)
 
 
 def facts_of(

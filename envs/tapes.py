@@ -10,6 +10,7 @@ from jaxtrade.bars import DAY_SECONDS
 from jaxtrade.market import Market
 from jaxtrade.rules import Rules
 from jaxtrade.specs import JaxtradeError
+from jaxtrade.tags import session_ends
 from jaxtrade.tape import Tape, make_tape
 
 Array = NDArray[np.float64]
@@ -63,8 +64,7 @@ def _columns(
     columns = {name: bars[:, :, i] for i, name in enumerate(("open", "high", "low", "close"))}
     columns["years"] = market.clock[:, 2].astype(np.float64)
     columns["new_day"] = (np.diff(market.day, prepend=market.day[:1] - 1) != 0).astype(np.float64)
-    close = market.close_prices()
-    before = np.concatenate([np.asarray(market.spec.base_price, np.float64)[None], close[:-1]])
+    before = market.previous_closes()
     if has_spread:
         columns |= _spreads(market)
     if "dividend" in market.spec.context:
@@ -152,9 +152,8 @@ def _session_ends(market: Market, rules: Rules) -> Array:
         raise JaxtradeError(
             f"{market.name()}: bars of a day or more have no sessions to be flat after"
         )
-    seconds = market.timestamps.astype(np.int64)
-    gap = np.diff(seconds, append=seconds[-1:] + 10 * DAY_SECONDS)
-    is_last = gap > 3_600 + 3 * market.spec.bar_seconds
+    pause_bars = 3_600 / market.spec.bar_seconds + 2
+    is_last = session_ends(market, pause_bars=pause_bars, time_zone=None).astype(np.float64)
     if rules.fill == "close":  # the order trades at the close just seen
-        return np.concatenate([[0.0], is_last[:-1].astype(np.float64)])
-    return is_last.astype(np.float64)
+        return np.concatenate([[0.0], is_last[:-1]])
+    return is_last

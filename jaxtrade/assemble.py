@@ -50,7 +50,7 @@ def combine(markets: Sequence[Market]) -> Market:
     return _build(
         stamps,
         prices=np.concatenate([_prices(market)[index] for market, index in pairs], axis=1),
-        base_price=np.concatenate([_before(market)[index[0]] for market, index in pairs]),
+        base_price=np.concatenate([market.previous_closes()[index[0]] for market, index in pairs]),
         volume=np.concatenate([market.volume[index] for market, index in pairs], axis=1),
         context=np.concatenate([market.context[index] for market, index in pairs], axis=1),
         spec=dataclasses.replace(
@@ -181,7 +181,7 @@ def leveraged(market: Market, leverage: float, *, yearly_fee: float = 0.0) -> Ma
     day = np.cumsum(is_new_day) - 1
     day_start = np.flatnonzero(is_new_day)
 
-    anchor = _before(market)[day_start][day]  # the close that each bar's day begins with
+    anchor = market.previous_closes()[day_start][day]  # the close that each bar's day begins with
     growth = 1 + leverage * (_prices(market) / anchor[..., None] - 1)
     Source(name=market.name()).reject(
         np.any(growth <= 0, axis=(1, 2)),
@@ -229,15 +229,9 @@ def _together(markets: Sequence[Market]) -> tuple[str, tuple[str, ...]]:
     return names, symbols
 
 
-def _before(market: Market) -> F64:
-    """f64[T, A], the close before each bar."""
-    base = np.asarray(market.spec.base_price, np.float64)[None]
-    return np.concatenate([base, market.close_prices()[:-1]])
-
-
 def _prices(market: Market) -> F64:
     """f64[T, A, 4], open, high, low and close in quote currency."""
-    return _before(market)[..., None] * (1 + market.bars.astype(np.float64))
+    return market.previous_closes()[..., None] * (1 + market.bars.astype(np.float64))
 
 
 def _prefixed(market: Market) -> tuple[str, ...]:

@@ -33,6 +33,10 @@ class Brackets:
     trailing: Maybe = None
     in_price: bool = flax.struct.field(pytree_node=False, default=False)
 
+    def reach(self, distance: jax.Array, price: jax.Array | float, bar: Bar) -> jax.Array:
+        """A distance from a price, in closes before the bar, as a fraction of that close."""
+        return distance / bar.price if self.in_price else distance * price
+
 
 @flax.struct.dataclass(kw_only=True)
 class Levels:
@@ -88,11 +92,10 @@ def make_brackets(
 def no_levels(brackets: Brackets, num_assets: int) -> Levels:
     """The levels of an account without positions."""
     none = jnp.zeros(num_assets, jnp.float32)
-    has_best = brackets.trailing is not None
     return Levels(
         stop=None if brackets.stop_loss is None else none,
         target=None if brackets.take_profit is None else none,
-        best=none if has_best else None,
+        best=None if brackets.trailing is None else none,
     )
 
 
@@ -112,8 +115,7 @@ def attach(
     """
 
     def at(distance: jax.Array, direction: jax.Array) -> jax.Array:
-        reach = distance / bar.price if brackets.in_price else distance * (1.0 + entry)
-        level = entry + direction * reach
+        level = entry + direction * brackets.reach(distance, 1.0 + entry, bar)
         return level if tick_size is None else to_tick(level, direction < 0, bar, tick_size)
 
     stop, target, best = levels.stop, levels.target, levels.best
@@ -158,7 +160,7 @@ def check(
     first, is_open = quote(start), side != 0
 
     stop = effective_stop(brackets, levels, side, bar)
-    gaps, at_first = jnp.zeros_like(is_open), first
+    gaps = jnp.zeros_like(is_open)
     code = jnp.zeros_like(side, jnp.int32)
     price = first
     if levels.target is not None:
@@ -167,9 +169,8 @@ def check(
         code = jnp.where(hit | gaps, TARGET, code)
         price = jnp.where(hit, levels.target, price)
     if stop is not None:
-        is_target_gap = gaps
         gapped = side * (first - stop) <= 0
-        hit = (side * (quote(adverse) - stop) <= 0) & ~is_target_gap
+        hit = (side * (quote(adverse) - stop) <= 0) & ~gaps
         code = jnp.where(hit | gapped, STOP, code)
         price = jnp.where(hit, stop, price)
         gaps |= gapped
@@ -177,7 +178,7 @@ def check(
     middle = adverse if stop is None else (stop + side * half_spread) / (1.0 - side * half_spread)
     return Exit(
         code=code,
-        price=jnp.where(gaps, at_first, price),
+        price=jnp.where(gaps, first, price),
         is_gap=gaps & is_open,
         stop=middle,
     )
@@ -187,11 +188,9 @@ def effective_stop(
     brackets: Brackets, levels: Levels, side: jax.Array, bar: Bar
 ) -> jax.Array | None:
     """The nearer of the fixed and the trailing stop, f32[A]; None if there is neither."""
-    if levels.best is None or brackets.trailing is None:
+    if levels.best is None:
         return levels.stop
-    distance = brackets.trailing
-    reach = distance / bar.price if brackets.in_price else distance * (1.0 + levels.best)
-    trail = levels.best - side * reach
+    trail = levels.best - side * brackets.reach(brackets.trailing, 1.0 + levels.best, bar)
     if levels.stop is None:
         return trail
     return side * jnp.maximum(side * levels.stop, side * trail)

@@ -48,8 +48,6 @@ def next_open(book: Book, levels: Levels | None, order: Order, scene: Scene) -> 
     is_new = jnp.sign(fill.book.held) != side
     levels = _attached(levels, fill, is_new, scene)
     start = jnp.where(is_new, fill.book.price, fill.bar.open)
-    if rules.delay is None and fill.is_inside is None:
-        start = fill.book.price
     held = hold(fill.book, levels, start, fill.is_inside, scene)
     if levels is not None:
         levels = brackets.seen(levels, jnp.sign(fill.book.held), fill.is_inside, fill.bar)

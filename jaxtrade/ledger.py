@@ -130,6 +130,11 @@ def per_currency(account: Account, rules: Rules) -> jax.Array:
     return jnp.exp(-account.log_equity) / rules.deposit
 
 
+def lot_value(account: Account, price: jax.Array, rules: Rules) -> jax.Array:
+    """Exposure f32[A] of one lot at a price f32[A] in quote currency."""
+    return rules.lot_size * price * per_currency(account, rules)
+
+
 def step(account: Account, order: Order, bar: Bar, rules: Rules) -> tuple[Account, Move]:
     """One bar under the rules.
 
@@ -146,9 +151,8 @@ def step(account: Account, order: Order, bar: Bar, rules: Rules) -> tuple[Accoun
     """
     account = start_day(account, bar.new_day > 0)
     bar, displacement = _relaxed(account, bar, rules)
-    scale = per_currency(account, rules)
-    lot = None if rules.lot_size is None else rules.lot_size * bar.price * scale
-    scene = Scene(bar=bar, rules=rules, per_currency=scale, lot=lot)
+    lot = None if rules.lot_size is None else lot_value(account, bar.price, rules)
+    scene = Scene(bar=bar, rules=rules, per_currency=per_currency(account, rules), lot=lot)
     held = account.weights if lot is None else account.lots.astype(jnp.float32) * lot
     zero, none = jnp.float32(0.0), jnp.zeros_like(held)
     start = Book(held=held, price=none, gain=none, cost=zero, carry=zero)
@@ -218,9 +222,7 @@ def _book(
     log_growth = jnp.log1p(growth)
     # Read off the logarithm, which XLA computes once; the above it repeats for each leaf below.
     survived = log_growth > _RUIN_LOG
-    increment = log_growth - account.log_equity_error
-    log_equity = account.log_equity + increment
-    error = (log_equity - account.log_equity) - increment
+    log_equity, error = add(account.log_equity, log_growth, account.log_equity_error)
 
     held = jnp.where(survived, book.held, 0.0)
     traded = fill.book.held
@@ -288,9 +290,16 @@ def _remembered(
         held = jnp.where(account.is_ruined, 0.0, way.book.held)
         lots = jnp.round(held / scene.lot)
         price = scene.bar.price * (1.0 + scene.bar.close)
-        value = scene.rules.lot_size * price * per_currency(account, scene.rules)
-        kept |= {"lots": lots.astype(jnp.int32), "weights": lots * value}
+        kept["lots"] = lots.astype(jnp.int32)
+        kept["weights"] = lots * lot_value(account, price, scene.rules)
     return replace(account, **kept)
+
+
+def add(total: jax.Array, part: jax.Array, error: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The sum, and what rounding has added to it too much (Kahan, 1965)."""
+    part = part - error
+    following = total + part
+    return following, (following - total) - part
 
 
 def start_day(account: Account, is_new_day: jax.Array) -> Account:

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxtrade.specs import JaxtradeError
 
-_NEVER = 2.0
+NEVER = 2.0
 """A point of the path beyond its end, which is 1."""
 
 
@@ -120,9 +120,9 @@ def liquidation_point(
         at_start = equity - (backing * (1.0 + start)).sum()
         fall = -((held - backing) * reach).sum()
         way = at_start / jnp.where(fall > 0, fall, 1.0)
-        point = jnp.where((fall > 0) & (at_start <= fall), jnp.maximum(way, 0.0), _NEVER)
+        point = jnp.where((fall > 0) & (at_start <= fall), jnp.maximum(way, 0.0), NEVER)
         point = jnp.where(at_start <= 0, 0.0, point)
-        return jnp.where(exit_point.sum() <= point, _NEVER, point)
+        return jnp.where(exit_point.sum() <= point, NEVER, point)
 
     def free(point: jax.Array, has_left: jax.Array) -> jax.Array:
         gain = jnp.where(has_left, exit_gain, held * reach * point)
@@ -133,12 +133,12 @@ def liquidation_point(
     points = jnp.concatenate([jnp.minimum(exit_point, 1.0), jnp.ones(1, jnp.float32)])
     has_left = leaves_at_once[None] | (exit_point[None] < points[:, None])
     before = jax.vmap(free)(points, has_left)
-    first = jnp.where(before <= 0.0, points, _NEVER).min()
+    first = jnp.where(before <= 0.0, points, NEVER).min()
     last = jnp.where(points < first, points, 0.0).max()
     after = free(last, exit_point <= last)
     at_first = free(first, leaves_at_once | (exit_point < first))
     fall = after - at_first
     share = jnp.clip(after / jnp.where(fall > 0, fall, 1.0), 0.0, 1.0)
     point = last + (first - last) * share
-    point = jnp.where(first < _NEVER, point, _NEVER)
+    point = jnp.where(first < NEVER, point, NEVER)
     return jnp.where(free(jnp.float32(0.0), leaves_at_once) <= 0.0, 0.0, point)

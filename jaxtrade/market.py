@@ -134,10 +134,13 @@ class Market:
         """f64[T, A], quote currency."""
         return self._prices(0)
 
-    def _prices(self, field: int) -> NDArray[np.float64]:
+    def previous_closes(self) -> NDArray[np.float64]:
+        """The close before each bar, f64[T, A], quote currency."""
         base = np.asarray(self.spec.base_price, np.float64)[None]
-        previous_close = np.concatenate([base, self.close_prices()[:-1]])
-        return previous_close * (1 + self.bars[:, :, field].astype(np.float64))
+        return np.concatenate([base, self.close_prices()[:-1]])
+
+    def _prices(self, field: int) -> NDArray[np.float64]:
+        return self.previous_closes() * (1 + self.bars[:, :, field].astype(np.float64))
 
     def fingerprint(self) -> str:
         """Sixteen hex digits over every array and the spec; where it came from does not count."""

@@ -12,13 +12,10 @@ import jax.numpy as jnp
 from jaxtrade import brackets, impact
 from jaxtrade.brackets import LIQUIDATION, NO_EXIT, STOP, TARGET, Levels
 from jaxtrade.costs import carry_cost, half_spread, trade_cost
-from jaxtrade.margin import Margin, affordable, free_equity, liquidation_point
+from jaxtrade.margin import NEVER, Margin, affordable, free_equity, liquidation_point
 from jaxtrade.orders import Order, fill_price
 from jaxtrade.rules import Rules
 from jaxtrade.tape import Bar, Maybe
-
-_NEVER = 2.0
-"""A point beyond the end of the adverse path, see `margin.liquidation_point`."""
 
 DUST = 1e-5
 """Exposure that is nothing: what rounding leaves of orders and positions that cancel out. It would
@@ -213,7 +210,7 @@ def hold(
     book = replace(book, carry=book.carry + carry)
     nothing = jnp.zeros_like(book.held)
     code, price, cost = nothing.astype(jnp.int32), bar.close, nothing
-    point = nothing + _NEVER
+    point = nothing + NEVER
     if rules.brackets is None and rules.margin is None:
         return Hold(book=book.marked(price), code=code, price=price)
 
@@ -227,7 +224,7 @@ def hold(
         cost = _exit_cost(scene, book.held, code, price)
         reach = adverse - start
         way = (found.stop - start) / jnp.where(reach != 0, reach, 1.0)
-        on_the_way = jnp.where(code == STOP, jnp.clip(way, 0.0, 1.0), _NEVER)
+        on_the_way = jnp.where(code == STOP, jnp.clip(way, 0.0, 1.0), NEVER)
         point = jnp.where(found.is_gap, 0.0, on_the_way)
 
     if rules.margin is not None:

@@ -33,21 +33,31 @@ def regimes(market: Market, *, lookback_bars: int = 100) -> NDArray[np.int32]:
 
 
 def session_ends(
-    market: Market, *, pause_bars: float = 30, time_zone: str = "UTC"
+    market: Market, *, pause_bars: float = 30, time_zone: str | None = "UTC"
 ) -> NDArray[np.bool_]:
     """bool[T], whether a bar is the last of its session.
 
-    A session ends where the next bar starts on another date of `time_zone`, or more than
-    `pause_bars` bar lengths after this one's end; the market's last bar ends one, too. That is
-    read off the stamps of what came next, yet it is no look-ahead where a calendar says it
-    beforehand, as an exchange's hours do; a pause that nobody announced is such a look-ahead, so
-    leave `pause_bars` well above the minutes that go without a trade.
+    A session ends where the next bar starts on another date of `time_zone` (None: dates do not
+    count), or more than `pause_bars` bar lengths after this one's end; the market's last bar ends
+    one, too. That is read off the stamps of what came next, yet it is no look-ahead where a
+    calendar says it beforehand, as an exchange's hours do; a pause that nobody announced is such a
+    look-ahead, so leave `pause_bars` well above the minutes that go without a trade.
 
     Raises:
         JaxtradeError: a negative pause, or no such time zone.
     """
     if not pause_bars >= 0:
         raise JaxtradeError(f"{market.name()}: pause_bars is {pause_bars}: give 0 or more")
+    length = market.spec.bar_seconds
+    pause = np.diff(market.timestamps.astype(np.float64)) - length
+    ends = pause > pause_bars * length
+    if time_zone is not None:
+        ends |= _is_other_date(market, time_zone)
+    return np.append(ends, True)
+
+
+def _is_other_date(market: Market, time_zone: str) -> NDArray[np.bool_]:
+    """bool[T - 1], whether the next bar starts on another date."""
     stamps = pd.DatetimeIndex(market.timestamps, tz="UTC")
     try:
         date = stamps.tz_convert(time_zone).tz_localize(None).normalize()
@@ -55,7 +65,4 @@ def session_ends(
         raise JaxtradeError(
             f"{market.name()}: no time zone {time_zone!r}: give one like America/New_York"
         ) from error
-    length = market.spec.bar_seconds
-    pause = np.diff(market.timestamps.astype(np.float64)) - length
-    ends = (pause > pause_bars * length) | (date[1:] != date[:-1])
-    return np.append(np.asarray(ends), True)
+    return np.asarray(date[1:] != date[:-1])
