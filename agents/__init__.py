@@ -1,8 +1,9 @@
 """Second floor: agents as values, and the one training loop.
 
 An agent is a frozen record of hyperparameters with `init`, `assess`, `act` and `learn`
-(`types.Agent`); floats in it are traced, so populations and sweeps share a program. To add one:
-one file that uses `losses`, `returns`, `networks` and `rollout`, and a line in `AGENTS`.
+(`types.Agent`); floats in it are traced, so populations and sweeps share a program. What it learns
+into has an `actor`: what decides, is evaluated, exported and traded. To add one: one file that
+uses `settings`, `losses`, `returns`, `networks` and `rollout`, and a line in `AGENTS`.
 """
 
 import dataclasses

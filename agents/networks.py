@@ -1,15 +1,23 @@
 """Networks: Flax modules over observations of several leaves.
 
 The forward pass is plain `jnp` on the parameters, so that the exported graph, its derivative and
-training share one definition. Inputs carry one leading batch axis: dense layers get rank 2.
+training share one definition. Inputs carry one leading batch axis: dense layers get rank 2. What a
+network remembers is f32[B, H]; H is 0 where it remembers nothing.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+}
 
 
 class Dense(nn.Module):
@@ -35,17 +43,30 @@ class Dense(nn.Module):
         return out
 
 
-class ActorCritic(nn.Module):
-    """One tanh torso, a head of logits f32[B, num_actions] and one of values f32[B]."""
+class Torso(nn.Module):
+    """Dense layers: observations [B, ...] to f32[B, hidden_sizes[-1]]."""
 
-    num_actions: int
     hidden_sizes: tuple[int, ...] = (64, 64)
+    activation: str = "tanh"
 
     @nn.compact
-    def __call__(self, obs: Any) -> tuple[jax.Array, jax.Array]:
-        """Logits and values of observations [B, ...]."""
+    def __call__(self, obs: Any, hidden: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What the heads see, and the memory after it."""
         x = obs
         for number, size in enumerate(self.hidden_sizes):
-            x = jnp.tanh(Dense(size, name=f"torso_{number}")(x))
-        logits = Dense(self.num_actions, 0.01, name="actor")(x)
-        return logits, Dense(1, 1.0, name="critic")(x)[:, 0]
+            x = ACTIVATIONS[self.activation](Dense(size, name=f"torso_{number}")(x))
+        return x, hidden
+
+
+class ActorCritic(nn.Module):
+    """One torso, a head of outputs f32[B, num_outputs] and one of values f32[B]."""
+
+    torso: Torso
+    num_outputs: int
+
+    @nn.compact
+    def __call__(self, obs: Any, hidden: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Outputs, values and the next memory of observations [B, ...]."""
+        x, hidden = self.torso(obs, hidden)
+        outputs = Dense(self.num_outputs, 0.01, name="actor")(x)
+        return outputs, Dense(1, 1.0, name="critic")(x)[:, 0], hidden

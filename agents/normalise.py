@@ -1,8 +1,13 @@
 """Running moments and safe deviations, for scaling rewards and advantages."""
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
+
+from jaxtrade.agents.returns import discounted
+from jaxtrade.agents.types import Batch
 
 
 @flax.struct.dataclass(kw_only=True)
@@ -46,3 +51,28 @@ def safe_deviation(variance: jax.Array, mean: jax.Array) -> jax.Array:
 def is_spread(variance: jax.Array, mean: jax.Array) -> jax.Array:
     """Whether a variance is more than what rounding to float32 makes of equal numbers, bool[]."""
     return variance > (1e-5 * mean) ** 2
+
+
+@flax.struct.dataclass(kw_only=True)
+class RewardScale:
+    """moments: of the discounted sums of past rewards; discounted: f32[N], those sums now."""
+
+    moments: Moments
+    discounted: jax.Array
+
+    @property
+    def deviation(self) -> jax.Array:
+        """What rewards are divided by, f32[]; values are in units of it."""
+        return deviation(self.moments)
+
+
+def init_reward_scale(num_envs: int) -> RewardScale:
+    """Nothing seen."""
+    return RewardScale(moments=init_moments(), discounted=jnp.zeros(num_envs, jnp.float32))
+
+
+def update_reward_scale(scale: RewardScale, batch: Batch, gamma: Any) -> RewardScale:
+    """With the rewards of a batch (Engstrom et al. 2020, section 3)."""
+    done = batch.terminated | batch.truncated
+    carry, sums = discounted(scale.discounted, batch.reward, done, gamma=gamma)
+    return RewardScale(moments=update_moments(scale.moments, sums), discounted=carry)

@@ -1,14 +1,15 @@
 """From what was trained to the policy that trades."""
 
-import functools
 from typing import Any
+
+import jax.numpy as jnp
 
 from jaxtrade.decision import Policy
 from jaxtrade.specs import JaxtradeError, account_fields
 
 
-def greedy_policy(agent: Any, learner: Any, env: Any, env_params: Any) -> Policy:
-    """The greedy policy of a learner: what is backtested, exported and traded.
+def greedy_policy(agent: Any, actor: Any, env: Any, env_params: Any) -> Policy:
+    """The greedy policy of an actor: what is backtested, exported and traded.
 
     Its features, levels and normaliser are those of the environment it was trained in.
 
@@ -20,7 +21,7 @@ def greedy_policy(agent: Any, learner: Any, env: Any, env_params: Any) -> Policy
         features=env.features,
         levels=env.levels,
         normaliser=env_params.normaliser,
-        assess=functools.partial(agent.assess, learner),
+        assess=lambda obs: agent.assess(actor, obs, jnp.zeros((obs.account.shape[0], 0)))[:2],
     )
 
 

@@ -1,5 +1,6 @@
 """Collecting experience: T steps of N environments, and what a batch keeps of them."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -24,6 +25,12 @@ def see(env: Any, env_params: Any, kept: Any) -> Any:
     return jax.vmap(env.observation, in_axes=(0, None))(kept, env_params)
 
 
+def one_observation(env: Any, env_params: Any) -> Any:
+    """Zeros [1, ...] in the shape of one observation, for making parameters."""
+    obs, _ = jax.eval_shape(lambda: env.reset(jax.random.key(0), env_params))
+    return jax.tree.map(lambda leaf: jnp.zeros((1, *leaf.shape), leaf.dtype), obs)
+
+
 def collect(
     agent: Agent, env: Any, env_params: Any, state: TrainState, key: jax.Array
 ) -> tuple[TrainState, Batch, Metrics]:
@@ -33,7 +40,9 @@ def collect(
 
     def step(state: TrainState, keys: jax.Array) -> tuple[TrainState, tuple[Any, Metrics]]:
         act_key, step_key = keys
-        action, extras = agent.act(state.learner, state.obs, act_key)
+        action, hidden, extras = agent.act(
+            state.learner, state.obs, state.hidden, act_key, state.progress
+        )
         obs, env_state, reward, terminated, truncated, info = step_envs(
             jax.random.split(step_key, agent.num_envs), state.env_state, action, env_params
         )
@@ -46,16 +55,20 @@ def collect(
             "terminated": terminated,
             "truncated": truncated,
         }
-        following = state.replace(obs=obs, env_state=env_state)  # type: ignore[attr-defined]
-        following, ended = _count_episodes(following, reward, terminated | truncated)
+        done = terminated | truncated
+        hidden = jnp.where(done[:, None], 0.0, hidden)
+        following = dataclasses.replace(state, obs=obs, env_state=env_state, hidden=hidden)
+        following, ended = _count_episodes(following, reward, done)
         return following, (kept, ended)
 
     keys = jax.random.split(key, (agent.rollout_steps, 2))
+    hidden, progress = state.hidden, state.progress
     state, (kept, ended) = jax.lax.scan(step, state, keys)
     batch = Batch(
         **kept,
         last=state.env_state if lazy else state.obs,
-        progress=state.iteration / jnp.maximum(state.num_iterations, 1),
+        hidden=hidden,
+        progress=progress,
     )
     return state, batch, jax.tree.map(lambda x: x.sum(), ended)
 
@@ -71,8 +84,10 @@ def _count_episodes(
         "episode_return": jnp.where(done, total, 0.0).sum(),
         "episode_length": jnp.where(done, length, 0).sum().astype(jnp.float32),
     }
-    state = state.replace(  # type: ignore[attr-defined]
-        episode_return=jnp.where(done, 0.0, total), episode_length=jnp.where(done, 0, length)
+    state = dataclasses.replace(
+        state,
+        episode_return=jnp.where(done, 0.0, total),
+        episode_length=jnp.where(done, 0, length),
     )
     return state, ended
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnax.environments import spaces
 
-from jaxtrade.envs.spaces import MultiDiscrete
+from jaxtrade.spaces import MultiDiscrete, Simplex
 from jaxtrade.specs import JaxtradeError
 
 
@@ -112,10 +112,10 @@ class Weights:
             raise JaxtradeError(f"gross is {self.gross}: give a finite number above 0")
 
     def space(self, num_assets: int) -> Any:
-        """A box; what matters is the ratio of its numbers."""
+        """Shares, or a box; of shares what matters is the ratio."""
         if self.long_short:
             return spaces.Box(-1.0, 1.0, (num_assets,), jnp.float32)
-        return spaces.Box(0.0, 1.0, (num_assets + 1,), jnp.float32)
+        return Simplex(num_assets + 1)
 
     def read(self, action: jax.Array, held: jax.Array) -> Request:
         """The weights; without any share above 0, all cash."""

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtrade import ledger
-from jaxtrade.agents import distributions
+from jaxtrade import agents, ledger
 from jaxtrade.decision import Policy
 from jaxtrade.envs import EnvParams, Levels, Trading
 from jaxtrade.experiments.results import Backtest
@@ -41,11 +40,11 @@ def backtest(policy: Policy, market: Market, **options: Any) -> Backtest:
 
 
 def agent_backtest(
-    agent: Any, learner: Any, env: Trading, env_params: EnvParams, market: Market, *, span: str
+    agent: Any, actor: Any, env: Trading, env_params: EnvParams, market: Market, *, span: str
 ) -> Backtest:
-    """What a learner's greedy policy does; compiled once for all learners of a run."""
+    """What an actor's greedy policy does; compiled once for all actors of a run."""
     num_steps = int(env_params.last - env_params.first)
-    steps = walk_agent(agent, learner, env, env_params, num_steps)
+    steps = walk_agent(agent, actor, env, env_params, num_steps)
     return record(steps, market, env_params, name="agent", span=span)
 
 
@@ -64,11 +63,10 @@ def baselines(
 
 
 @functools.partial(jax.jit, static_argnames=("env", "num_steps"))
-def walk_agent(
-    agent: Any, learner: Any, env: Trading, env_params: EnvParams, num_steps: int
-) -> Any:
+def walk_agent(agent: Any, actor: Any, env: Trading, env_params: EnvParams, num_steps: int) -> Any:
     """`_walk` with an agent's most probable action."""
-    choose = _greedy(functools.partial(agent.assess, learner), env.levels)
+    policy = agents.greedy_policy(agent, actor, env, env_params)
+    choose = _greedy(policy.assess, env.levels)
     return _walk(env, env_params, choose, jnp.arange(num_steps))
 
 
@@ -81,7 +79,7 @@ def walk_exposures(env: Trading, env_params: EnvParams, exposures: jax.Array) ->
 def _greedy(assess: Callable[[Any], Any], levels: tuple[float, ...]) -> Choose:
     def choose(obs: Any, _: Any) -> tuple[jax.Array, jax.Array]:
         logits, _ = assess(jax.tree.map(lambda leaf: leaf[None], obs))
-        action = distributions.mode(logits[0])
+        action = jnp.argmax(logits[0]).astype(jnp.int32)
         return action, jnp.asarray(levels, jnp.float32)[action]
 
     return choose

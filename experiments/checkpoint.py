@@ -1,4 +1,4 @@
-"""Checkpoints of a run: the whole training state, the best learner so far, and what is known."""
+"""Checkpoints of a run: the whole training state, the best actor so far, and what is known."""
 
 import contextlib
 import dataclasses
@@ -70,7 +70,7 @@ class Checkpoints:
             self._manager.save(iteration, args=args, force=True)
 
     def restore(self, template: TrainState) -> tuple[TrainState, Any, Progress]:
-        """The newest checkpoint: (state, best learner, progress), shaped like `template`.
+        """The newest checkpoint: (state, best actor, progress), shaped like `template`.
 
         Raises:
             JaxtradeError: there is none, or it cannot be read or does not fit.
@@ -80,14 +80,18 @@ class Checkpoints:
         shape = jax.eval_shape(lambda: _plain(template))
         args = ocp.args.Composite(
             state=ocp.args.StandardRestore(shape),
-            best=ocp.args.StandardRestore(shape.learner),
+            best=ocp.args.StandardRestore(shape.learner.actor),
             progress=ocp.args.JsonRestore(),
         )
         with self._one_line("read"):
             found = self._manager.restore(self.latest, args=args)
             progress = Progress(**found["progress"])
-        state = found["state"]
-        return state.replace(key=jax.random.wrap_key_data(state.key)), found["best"], progress
+        state = dataclasses.replace(
+            found["state"],
+            key=jax.random.wrap_key_data(found["state"].key),
+            hidden=template.hidden if found["state"].hidden is None else found["state"].hidden,
+        )
+        return state, found["best"], progress
 
     @contextlib.contextmanager
     def _one_line(self, verb: str) -> Iterator[None]:
@@ -99,5 +103,6 @@ class Checkpoints:
 
 
 def _plain(state: TrainState) -> Any:
-    """The state with its key as numbers."""
-    return state.replace(key=jax.random.key_data(state.key))  # type: ignore[attr-defined]
+    """The state with its key as numbers, and without an empty memory: orbax takes neither."""
+    hidden: Any = state.hidden if state.hidden.size else None
+    return dataclasses.replace(state, key=jax.random.key_data(state.key), hidden=hidden)

@@ -20,7 +20,7 @@ from jaxtrade.specs import BundleMetadata
 
 
 def write_outcome(run: RunDirectory, setup: Setup, best: Any, progress: Progress) -> list[Backtest]:
-    """Test the best learner and write policy.onnx, report.html and trades.parquet.
+    """Test the best actor and write policy.onnx, report.html and trades.parquet.
 
     Returns the results on the test span: the agent's, buy and hold, flat, random.
     """
@@ -94,7 +94,7 @@ def spans(setup: Setup) -> dict[str, tuple[str, str]]:
 def write_policy(
     path: Path, setup: Setup, best: Any, progress: Progress, *, figures: dict[str, float]
 ) -> None:
-    """Export a learner's greedy policy as a bundle.
+    """Export an actor's greedy policy as a bundle.
 
     Raises:
         JaxtradeError: the graph does not compute what JAX does, or the file cannot be written.

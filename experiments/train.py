@@ -64,7 +64,7 @@ def resume(folder: str | Path, console: Console) -> tuple[RunDirectory, list[Bac
 
 
 def restore(run: RunDirectory, setup: Setup) -> tuple[TrainState, Any, Progress]:
-    """The newest checkpoint of a run: (state, best learner, progress).
+    """The newest checkpoint of a run: (state, best actor, progress).
 
     Raises:
         JaxtradeError: there is none, or the market is not the one trained on.
@@ -135,13 +135,18 @@ def _begin(run: RunDirectory, setup: Setup) -> tuple[TrainState, Any, Progress]:
 def _judge(
     setup: Setup, state: TrainState, best: Any, progress: Progress
 ) -> tuple[Any, Progress, dict[str, float]]:
-    """The best learner so far by its Sharpe on the validation span, and that span's figures."""
+    """The best actor so far by its Sharpe on the validation span, and that span's figures."""
     result = agent_backtest(
-        setup.agent, state.learner, setup.env, setup.validation, setup.market, span="validation"
+        setup.agent,
+        state.learner.actor,
+        setup.env,
+        setup.validation,
+        setup.market,
+        span="validation",
     )
     sharpe = metrics.sharpe(result.returns, result.bars_per_year)
     if progress.best_sharpe is None or sharpe > progress.best_sharpe:
-        best = jax.tree.map(jnp.copy, state.learner)
+        best = jax.tree.map(jnp.copy, state.learner.actor)
         progress = dataclasses.replace(
             progress, best_sharpe=sharpe, best_iteration=int(state.iteration)
         )

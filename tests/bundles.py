@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtrade import decision, features
-from jaxtrade.agents.networks import ActorCritic
+from jaxtrade.agents.networks import ActorCritic, Torso
 from jaxtrade.decision import Inputs, Observation, Policy
 from jaxtrade.features import Normaliser
 from jaxtrade.live.export import bundle
@@ -26,17 +26,17 @@ def fitted(spec: FeatureSpec, market, first=100) -> Normaliser:
 
 def network_policy(spec: FeatureSpec, scaling: Normaliser, *, seed=0, hidden=(64, 64)) -> Policy:
     """The agents' own network, its actor strong enough to have opinions."""
-    network = ActorCritic(num_actions=len(LEVELS), hidden_sizes=hidden)
+    network = ActorCritic(torso=Torso(hidden_sizes=hidden), num_outputs=len(LEVELS))
     seen = Observation(
         market=jnp.zeros((1, spec.window, len(features.columns(spec)))), account=jnp.zeros((1, 6))
     )
-    params = network.init(jax.random.key(seed), seen)["params"]
+    params = network.init(jax.random.key(seed), seen, jnp.zeros((1, 0)))["params"]
     params["actor"] = jax.tree.map(lambda leaf: 200 * leaf, params["actor"])
     return Policy(
         features=spec,
         levels=LEVELS,
         normaliser=scaling,
-        assess=lambda obs: network.apply({"params": params}, obs),
+        assess=lambda obs: network.apply({"params": params}, obs, jnp.zeros((1, 0)))[:2],
     )
 
 

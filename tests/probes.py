@@ -110,6 +110,9 @@ class StateTable(Environment[CountedState, Params]):
     def observation(self, state: CountedState, params: Params) -> jax.Array:
         return see(state)
 
+    def action_space(self, params: Params | None = None) -> spaces.Discrete:
+        return spaces.Discrete(2)
+
 
 def see(state: State) -> jax.Array:
     one = jax.nn.one_hot(state.cell, NUM_CELLS, dtype=jnp.float32)

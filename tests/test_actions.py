@@ -7,7 +7,7 @@ import pytest
 from gymnax.environments import spaces
 
 from jaxtrade.envs.actions import Exposure, Levels, PricedOrders, Weights
-from jaxtrade.envs.spaces import MultiDiscrete
+from jaxtrade.spaces import MultiDiscrete
 from jaxtrade.specs import JaxtradeError
 
 HELD = jnp.float32([0.25])

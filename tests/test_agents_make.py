@@ -118,18 +118,19 @@ def test_what_varies_is_a_leaf_and_what_shapes_is_not():
     assert len(structures) == 3
 
 
-def test_the_greedy_policy_is_the_learner_in_the_setting_it_was_trained_in():
+def test_the_greedy_policy_is_the_actor_in_the_setting_it_was_trained_in():
     env, params = Trading(actions=Levels((-0.5, 0.0, 0.25, 1.0))), Trading().default_params
     agent = agents.make("ppo", hidden_sizes=(8,))
     learner = jax.jit(lambda key: agent.init(key, env, params))(jax.random.key(0))
-    policy = agents.greedy_policy(agent, learner, env, params)
+    policy = agents.greedy_policy(agent, learner.actor, env, params)
     assert (policy.levels, policy.features) == (env.levels, env.features)
     assert policy.normaliser is params.normaliser
     obs = jax.tree.map(lambda leaf: leaf[None], env.reset(jax.random.key(1), params)[0])
     assert isinstance(obs, Observation)
     logits, value = policy.assess(obs)
     assert (logits.shape, value.shape) == ((1, 4), (1,))
-    np.testing.assert_array_equal(logits, agent.assess(learner, obs)[0])
+    expected = agent.assess(learner.actor, obs, jnp.zeros((1, 0))).outputs
+    np.testing.assert_array_equal(logits, expected)
     assert jnp.isfinite(value).all()
 
 

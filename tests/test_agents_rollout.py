@@ -124,7 +124,9 @@ def test_a_rollout_replayed(env):
 def test_extras_are_what_the_policy_made_of_what_it_saw():
     state = loop.init(AGENT, Table(), MIXED, jax.random.key(0), total_steps=1000)
     _, batch, _ = jitted_collect(Table(), MIXED, state, jax.random.key(1))
-    logits, value = AGENT.assess(state.learner, batch.seen.reshape(-1, 2 * NUM_CELLS))
+    rows = batch.seen.reshape(-1, 2 * NUM_CELLS)
+    none = jnp.zeros((len(rows), 0))
+    logits, value, _ = AGENT.assess(state.learner.actor, rows, none)
     log_prob = jax.nn.log_softmax(logits)[jnp.arange(len(logits)), batch.action.ravel()]
     np.testing.assert_allclose(batch.extras[0].ravel(), log_prob, atol=1e-6)
     np.testing.assert_allclose(batch.extras[1].ravel(), value, atol=1e-6)
@@ -165,6 +167,7 @@ def random_batch(key, truncated):
         seen=None,
         final=final,
         last=None,
+        hidden=None,
         action=None,
         extras=None,
         reward=None,
@@ -235,6 +238,8 @@ def test_training_on_kept_states_is_training_on_kept_observations():
         for left, right in zip(one, other, strict=True):
             np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
     moved = jax.tree.map(
-        lambda now, then: np.abs(now - then).max(), kept.learner.params, fresh.learner.params
+        lambda now, then: np.abs(now - then).max(),
+        kept.learner.actor.params,
+        fresh.learner.actor.params,
     )
     assert all(distance > 1e-4 for distance in jax.tree.leaves(moved))

@@ -26,7 +26,7 @@ def trained(num_bars: int = 1_200):
     env, params = jaxtrade.make("Trading-v0", market=market, window=8, episode_steps=None)
     agent = agents.make("ppo", num_envs=8, rollout_steps=8, num_minibatches=2, learning_rate=0.01)
     state, _ = agents.train(agent, env, params, jax.random.key(1), total_steps=640)
-    return market, env, params, agent, state.learner
+    return market, env, params, agent, state.learner.actor
 
 
 def changed_after(market: Market, row: int) -> Market:
@@ -39,8 +39,8 @@ def changed_after(market: Market, row: int) -> Market:
 
 
 def test_equity_is_the_environments() -> None:
-    market, env, params, agent, learner = trained()
-    result = agent_backtest(agent, learner, env, params, market, span="all")
+    market, env, params, agent, actor = trained()
+    result = agent_backtest(agent, actor, env, params, market, span="all")
     state = env.reset_state(jax.random.key(9), params)
 
     def step(state, action):
@@ -54,17 +54,17 @@ def test_equity_is_the_environments() -> None:
 
 
 def test_the_public_function_agrees_with_the_one_that_training_uses() -> None:
-    market, env, params, agent, learner = trained()
-    policy = agents.greedy_policy(agent, learner, env, params)
+    market, env, params, agent, actor = trained()
+    policy = agents.greedy_policy(agent, actor, env, params)
     one = jaxtrade.backtest(policy, market)
-    other = agent_backtest(agent, learner, env, params, market, span="all")
+    other = agent_backtest(agent, actor, env, params, market, span="all")
     np.testing.assert_array_equal(one.action, other.action)
     np.testing.assert_array_equal(one.equity, other.equity)
 
 
 def test_the_future_changes_nothing_in_the_past() -> None:
-    market, env, params, agent, learner = trained()
-    policy = agents.greedy_policy(agent, learner, env, params)
+    market, env, params, agent, actor = trained()
+    policy = agents.greedy_policy(agent, actor, env, params)
     row = 700
     other = changed_after(market, row)
     kept = row - int(params.first)
@@ -116,16 +116,16 @@ def test_ruin_is_booked_once_and_trades_no_more() -> None:
 
 
 def test_limits_and_costs_are_options() -> None:
-    market, env, params, agent, learner = trained()
-    policy = agents.greedy_policy(agent, learner, env, params)
+    market, env, params, agent, actor = trained()
+    policy = agents.greedy_policy(agent, actor, env, params)
     half = jaxtrade.backtest(policy, market, limits=RiskLimits(max_exposure=0.5), costs=FREE)
     assert np.abs(half.exposure).max() < 0.56
     np.testing.assert_array_equal(half.costs, 0.0)
 
 
 def test_a_market_without_the_policys_columns_is_refused() -> None:
-    market, env, params, agent, learner = trained()
-    policy = agents.greedy_policy(agent, learner, env, params)
+    market, env, params, agent, actor = trained()
+    policy = agents.greedy_policy(agent, actor, env, params)
     needy = dataclasses.replace(
         policy, features=dataclasses.replace(env.features, context=("vix",))
     )

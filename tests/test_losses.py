@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtrade.agents import distributions, losses
+from jaxtrade.agents import losses
+from jaxtrade.agents.distributions import Categorical
 from jaxtrade.agents.normalise import deviation, init_moments, update_moments
 
 
@@ -47,12 +48,13 @@ def test_clipped_surrogate_is_a_mean_with_its_divergence_and_share():
     assert divergence == pytest.approx((0.0 + 0.00469 + 0.09453 + 0.19315) / 4, abs=1e-5)
 
 
+THREE = Categorical(3)
+
+
 def test_divergence_estimates_that_of_two_distributions():
     old, new = jnp.float32([0.3, 0.0, -0.5]), jnp.float32([0.0, 0.4, -0.2])
-    action = distributions.sample(jnp.broadcast_to(old, (200_000, 3)), jax.random.key(0))
-    logs = [
-        distributions.log_prob(jnp.broadcast_to(each, (200_000, 3)), action) for each in (new, old)
-    ]
+    action = THREE.sample(jnp.broadcast_to(old, (200_000, 3)), jax.random.key(0))[0]
+    logs = [THREE.log_prob(jnp.broadcast_to(each, (200_000, 3)), action) for each in (new, old)]
     _, divergence, _ = losses.clipped_surrogate(*logs, jnp.ones(200_000), clip_ratio=0.2)
     p, q = np.exp(jax.nn.log_softmax(old)), np.exp(jax.nn.log_softmax(new))
     assert divergence == pytest.approx(float((p * np.log(p / q)).sum()), rel=0.02)
@@ -110,23 +112,23 @@ LOGITS = jnp.log(jnp.float32([2.0, 1.0, 1.0]))
 
 def test_log_prob_and_entropy_by_hand():
     rows = jnp.stack([LOGITS, LOGITS + 7.0, jnp.zeros(3)])
-    log_prob = distributions.log_prob(rows, jnp.int32([0, 2, 1]))
+    log_prob = THREE.log_prob(rows, jnp.int32([0, 2, 1]))
     np.testing.assert_allclose(log_prob, np.log([1 / 2, 1 / 4, 1 / 3]), rtol=1e-6)
     # ln(2)/2 + 2 ln(4)/4 = 1.5 ln 2
     expected = [1.5 * np.log(2), 1.5 * np.log(2), np.log(3)]
-    np.testing.assert_allclose(distributions.entropy(rows), expected, rtol=1e-6)
+    np.testing.assert_allclose(THREE.entropy(rows), expected, rtol=1e-6)
 
 
 def test_entropy_of_a_certain_choice_is_zero_with_a_finite_gradient():
     certain = jnp.float32([[0.0, 1000.0, -1000.0]])
-    assert distributions.entropy(certain)[0] == 0.0
-    assert np.isfinite(jax.grad(lambda x: distributions.entropy(x).sum())(certain)).all()
+    assert THREE.entropy(certain)[0] == 0.0
+    assert np.isfinite(jax.grad(lambda x: THREE.entropy(x).sum())(certain)).all()
 
 
 def test_samples_have_their_frequencies():
     count = 40_000
     rows = jnp.broadcast_to(LOGITS, (count, 3))
-    action = distributions.sample(rows, jax.random.key(0))
+    action = THREE.sample(rows, jax.random.key(0))[0]
     assert action.dtype == jnp.int32
     shares = np.bincount(action, minlength=3) / count
     # Four standard errors, sqrt(1/2 x 1/2 / 40 000) = 0.0025.
@@ -135,7 +137,7 @@ def test_samples_have_their_frequencies():
 
 def test_mode_is_the_first_of_equals():
     rows = jnp.float32([[1, 3, 3], [0, 0, 0], [-5, -6, -4]])
-    action = distributions.mode(rows)
+    action = THREE.mode(rows)
     np.testing.assert_array_equal(action, [1, 0, 2])
     assert action.dtype == jnp.int32
 

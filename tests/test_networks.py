@@ -3,11 +3,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtrade.agents.networks import ActorCritic, Dense
+from jaxtrade.agents.networks import ActorCritic, Dense, Torso
 from jaxtrade.decision import Observation
 
 BATCH = 5
-NETWORK = ActorCritic(num_actions=3, hidden_sizes=(16,))
+NETWORK = ActorCritic(torso=Torso(hidden_sizes=(16,)), num_outputs=3)
+NOTHING = jnp.zeros((BATCH, 0))
 
 
 def observation(key=0):
@@ -21,7 +22,7 @@ def observation(key=0):
 
 @pytest.fixture(scope="module")
 def params():
-    return jax.jit(NETWORK.init)(jax.random.key(0), observation())
+    return jax.jit(NETWORK.init)(jax.random.key(0), observation(), NOTHING)
 
 
 def test_several_inputs_are_one_layer_over_all_of_them():
@@ -53,36 +54,41 @@ def test_initial_layers_are_orthogonal_and_scaled():
 
 @pytest.mark.parametrize("hidden_sizes", [(64, 64), (16,), ()])
 def test_shapes_and_types(hidden_sizes):
-    network = ActorCritic(num_actions=3, hidden_sizes=hidden_sizes)
-    params = jax.eval_shape(network.init, jax.random.key(0), observation())
-    logits, value = jax.eval_shape(network.apply, params, observation())
+    network = ActorCritic(torso=Torso(hidden_sizes=hidden_sizes), num_outputs=3)
+    params = jax.eval_shape(network.init, jax.random.key(0), observation(), NOTHING)
+    logits, value, _ = jax.eval_shape(network.apply, params, observation(), NOTHING)
     assert (logits.shape, value.shape) == ((BATCH, 3), (BATCH,))
     assert {leaf.dtype for leaf in jax.tree.leaves((params, logits, value))} == {
         jnp.dtype("float32")
     }
-    assert sum(name.startswith("torso") for name in params["params"]) == len(hidden_sizes)
+    assert sum(name.startswith("torso") for name in params["params"].get("torso", {})) == len(
+        hidden_sizes
+    )
 
 
 def test_a_new_policy_is_nearly_uniform(params):
-    logits, _ = NETWORK.apply(params, observation(1))
+    logits = NETWORK.apply(params, observation(1), NOTHING)[0]
     assert 0 < np.abs(logits).max() < 0.05
 
 
 def test_jit_and_single_rows_give_the_same(params):
     obs = observation()
-    whole = NETWORK.apply(params, obs)
+    whole = NETWORK.apply(params, obs, NOTHING)
     jitted = jax.jit(NETWORK.apply)
-    for plain, compiled in zip(whole, jitted(params, obs), strict=True):
+    for plain, compiled in zip(whole, jitted(params, obs, NOTHING), strict=True):
         np.testing.assert_allclose(plain, compiled, atol=1e-6)
     for row in range(BATCH):
-        alone = jitted(params, jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], obs))
+        one = jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], (obs, NOTHING))
+        alone = jitted(params, *one)
         for plain, single in zip(whole, alone, strict=True):
             np.testing.assert_allclose(plain[row : row + 1], single, atol=1e-6)
 
 
 def test_both_leaves_reach_both_heads(params):
     for head in (0, 1):
-        gradient = jax.jit(jax.grad(lambda obs, head=head: NETWORK.apply(params, obs)[head].sum()))(
-            observation()
-        )
+
+        def total(obs, head=head):
+            return NETWORK.apply(params, obs, NOTHING)[head].sum()
+
+        gradient = jax.jit(jax.grad(total))(observation())
         assert all((np.abs(leaf) > 0).all() for leaf in jax.tree.leaves(gradient))

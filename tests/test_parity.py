@@ -31,11 +31,11 @@ def exported(name: str, data_folder, folder):
     env, params = jaxtrade.make("Trading-v0", market=market, last=last, **options)
     agent = agents.make("ppo", num_envs=64, entropy_coefficient=0.02)
     state, _ = agents.train(agent, env, params, jax.random.key(0), total_steps=40_000)
-    policy = agents.greedy_policy(agent, state.learner, env, params)
+    policy = agents.greedy_policy(agent, state.learner.actor, env, params)
     path = folder / f"{name}.onnx"
     export_policy(path, policy, describe(policy, market))
     whole = env.params(market, normaliser=params.normaliser, episode_steps=None)
-    return market, env, whole, agent, state.learner, path
+    return market, env, whole, agent, state.learner.actor, path
 
 
 def describe(policy, market: Market) -> BundleMetadata:
@@ -56,12 +56,13 @@ def describe(policy, market: Market) -> BundleMetadata:
 
 
 @functools.partial(jax.jit, static_argnames=("env", "num_steps"))
-def walked(agent, learner, env, params, num_steps):
+def walked(agent, actor, env, params, num_steps):
     """The environment's own accounts, logits and targets, one row for each decision."""
 
     def step(state, _):
         obs = env.observation(state, params)
-        logits = agent.assess(learner, jax.tree.map(lambda leaf: leaf[None], obs))[0][0]
+        one = jax.tree.map(lambda leaf: leaf[None], obs)
+        logits = agent.assess(actor, one, jnp.zeros((1, 0))).outputs[0]
         vector = ledger.account_vector(state.account)
         state, _, _, info = env.advance(state, jnp.argmax(logits), params)
         return state, (vector, logits, info["target"])
@@ -79,9 +80,9 @@ def folder(tmp_path_factory):
 def test_given_the_backtests_account_it_sees_and_decides_the_same(
     name: str, data_folder, folder
 ) -> None:
-    market, env, params, agent, learner, path = exported(name, data_folder, folder)
+    market, env, params, agent, actor, path = exported(name, data_folder, folder)
     first, last = int(params.first), int(params.last)
-    steps = walked(agent, learner, env, params, last - first)
+    steps = walked(agent, actor, env, params, last - first)
     accounts, logits, targets = jax.device_get(steps)
     policy = OnnxPolicy(path)
     table, limits = np.asarray(params.table), np.asarray(params.limits)[: len(HARD_LIMITS)]
@@ -109,10 +110,10 @@ def test_given_the_backtests_account_it_sees_and_decides_the_same(
 
 @pytest.mark.parametrize("name", FILES)
 def test_in_closed_loop_it_earns_the_same(name: str, data_folder, folder) -> None:
-    market, env, params, agent, learner, path = exported(name, data_folder, folder)
-    expected = agent_backtest(agent, learner, env, params, market, span="all")
+    market, env, params, agent, actor, path = exported(name, data_folder, folder)
+    expected = agent_backtest(agent, actor, env, params, market, span="all")
     replayed = replay(path, market, params, span="all")
-    logits = np.asarray(walked(agent, learner, env, params, len(expected.action))[1])
+    logits = np.asarray(walked(agent, actor, env, params, len(expected.action))[1])
     lead = np.diff(np.sort(logits, axis=1)[:, -2:], axis=1)[:, 0]
     differing = np.flatnonzero(replayed.action != expected.action)
     upto = differing[0] if len(differing) else len(expected.action)

@@ -5,13 +5,16 @@ import numpy as np
 import pytest
 
 from jaxtrade import agents
-from jaxtrade.agents import distributions, loop
-from jaxtrade.agents.normalise import deviation
+from jaxtrade.agents import loop
 from jaxtrade.agents.returns import gae
 from jaxtrade.agents.rollout import collect, keeps_state
 from tests.probes import AGENT, GAMMA, PER_ITERATION, PROBES, StateTable, Table
 
 CELLS = jnp.concatenate([jnp.eye(2), jnp.eye(2)], axis=1)
+
+
+def assess(actor, obs, agent=AGENT):
+    return agent.assess(actor, obs, jnp.zeros((len(obs), 0)))
 
 
 @pytest.mark.parametrize("env", [Table(), StateTable()], ids=["observations", "states"])
@@ -27,14 +30,14 @@ def test_it_solves_the_probe_environments(name, env):
         total_steps=150 * PER_ITERATION,
         chunk_iterations=150,
     )
-    logits, value = AGENT.assess(state.learner, CELLS)
-    value = value * deviation(state.learner.reward_moments)
+    logits, value, _ = assess(state.learner.actor, CELLS)
+    value = value * state.learner.reward_scale.deviation
     scale = max(abs(number) for number in probe.values)
     np.testing.assert_allclose(value[: len(probe.values)], probe.values, atol=0.02 * scale)
     for cell, best in enumerate(probe.actions):
         if best is not None:
             assert jax.nn.softmax(logits)[cell, best] > 0.95
-            assert distributions.mode(logits)[cell] == best
+            assert state.learner.actor.head.mode(logits)[cell] == best
 
 
 def test_it_balances_the_pole():
@@ -72,7 +75,7 @@ def change(agent, rollout, progress=0.0):
     """How far one iteration moves each parameter."""
     state, batch = rollout
     learner, _ = learn(agent, state.learner, batch.replace(progress=jnp.float32(progress)))
-    moves = jax.tree.map(jnp.subtract, learner.params, state.learner.params)
+    moves = jax.tree.map(jnp.subtract, learner.actor.params, state.learner.actor.params)
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(moves)])
 
 
@@ -120,7 +123,7 @@ def test_entropy_is_rewarded():
         total_steps=150 * PER_ITERATION,
         chunk_iterations=150,
     )
-    logits, _ = agent.assess(state.learner, CELLS)
+    logits = assess(state.learner.actor, CELLS, agent).outputs
     np.testing.assert_allclose(jax.nn.softmax(logits)[0], 0.5, atol=0.1)
 
 
@@ -129,9 +132,9 @@ def test_rewards_in_another_unit_train_the_same(rollout):
     one, metrics = learn(AGENT, state.learner, batch)
     # A power of two: the deviation scales exactly.
     two, scaled = learn(AGENT, state.learner, batch.replace(reward=1024.0 * batch.reward))
-    jax.tree.map(np.testing.assert_array_equal, one.params, two.params)
+    jax.tree.map(np.testing.assert_array_equal, one.actor.params, two.actor.params)
     assert scaled["value_loss"] == metrics["value_loss"]
-    assert deviation(two.reward_moments) == 1024 * deviation(one.reward_moments)
+    assert two.reward_scale.deviation == 1024 * one.reward_scale.deviation
 
 
 def test_an_epoch_uses_each_row_once_against_its_own_return(rollout):
@@ -141,8 +144,8 @@ def test_an_epoch_uses_each_row_once_against_its_own_return(rollout):
     value = batch.extras[1]
     # Nothing is truncated here, so that what a step led to has the value of the next.
     assert not batch.truncated.any()
-    following = jnp.append(value[1:], AGENT.assess(state.learner, batch.last)[1][None], axis=0)
-    reward = batch.reward / deviation(learner.reward_moments)
+    following = jnp.append(value[1:], assess(state.learner.actor, batch.last).value[None], axis=0)
+    reward = batch.reward / learner.reward_scale.deviation
     ended = batch.terminated, batch.truncated
     advantage, target = gae(
         reward, value, following, *ended, gamma=AGENT.gamma, gae_lambda=AGENT.gae_lambda
@@ -169,16 +172,18 @@ def test_rewards_are_scaled_by_all_that_was_seen(rollout):
         total = GAMMA * total + reward
         sums.append(total)
         total = np.where(ended, 0.0, total)
-    np.testing.assert_allclose(learner.discounted_reward, total, rtol=1e-5)
-    assert learner.reward_moments.count == 2 * PER_ITERATION
-    assert deviation(learner.reward_moments) == pytest.approx(np.std(sums), rel=1e-5)
+    np.testing.assert_allclose(learner.reward_scale.discounted, total, rtol=1e-5)
+    assert learner.reward_scale.moments.count == 2 * PER_ITERATION
+    assert learner.reward_scale.deviation == pytest.approx(np.std(sums), rel=1e-5)
 
 
 def test_actions_are_drawn_from_the_policy(rollout):
     learner = rollout[0].learner
     obs = jnp.broadcast_to(CELLS[:1], (8000, 4))
-    action, (log_prob, value) = jax.jit(AGENT.act)(learner, obs, jax.random.key(0))
-    logits, expected = AGENT.assess(learner, CELLS[:1])
+    none, start = jnp.zeros((8000, 0)), jnp.float32(0)
+    act = jax.jit(AGENT.act)
+    action, _, (log_prob, value) = act(learner, obs, none, jax.random.key(0), start)
+    logits, expected, _ = assess(learner.actor, CELLS[:1])
     probability = np.asarray(jax.nn.softmax(logits[0]))
     np.testing.assert_allclose(np.exp(log_prob), probability[action], rtol=1e-5)
     np.testing.assert_allclose(value, jnp.broadcast_to(expected, value.shape), rtol=1e-5)
