@@ -71,7 +71,7 @@ class PPO(Settings):
     def assess(self, actor: Actor, obs: Any, hidden: jax.Array) -> Assessment:
         """See `Agent`."""
         network = self._network(actor.head.num_outputs)
-        return Assessment(*network.apply(actor.params, obs, hidden))  # type: ignore[misc]
+        return Assessment(*network.apply(actor.params, obs, hidden))
 
     def act(
         self, learner: Learner, obs: Any, hidden: jax.Array, key: jax.Array, progress: jax.Array
