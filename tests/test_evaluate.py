@@ -58,14 +58,14 @@ def run(agent, params, env, *, env_params=PARAMS, num_envs=3, num_steps=12, seed
 
 
 @TABLES
-def test_it_is_the_mean_over_the_episodes_that_ended(env):
+def test_it_is_the_mean_over_first_episodes(env):
     # The slight preferences decide: 0, then 4 at the second step of each episode.
     logits = jnp.float32([[0.0, 0.1], [0.0, 0.1]])
     found = run(Fixed(), logits, env)
-    assert found == {"episode_return": -1.0 + 4.0, "episode_length": 2.0, "episodes": 3 * 6}
-    # And 2 until the clock cuts it off: 12 steps are two episodes of each environment.
+    assert found == {"episode_return": -1.0 + 4.0, "episode_length": 2.0, "episodes": 3}
+    # And 2 until the clock cuts it off.
     found = run(Fixed(), jnp.float32([[0.0, 0.1], [0.1, 0.0]]), env)
-    assert found == {"episode_return": -1.0 + 5 * 2.0, "episode_length": 6.0, "episodes": 6}
+    assert found == {"episode_return": -1.0 + 5 * 2.0, "episode_length": 6.0, "episodes": 3}
 
 
 def test_an_episode_that_does_not_end_does_not_count():
@@ -77,21 +77,21 @@ def test_an_episode_that_does_not_end_does_not_count():
 
 
 @TABLES
-def test_a_memory_starts_each_episode_with_zeros(env):
-    # In cell 1 at once: 2 three times, 4 at the fourth step, and so in each episode.
+def test_a_memory_starts_with_zeros(env):
+    # In cell 1 at once: 2 twice, 4 at the fourth step.
     params = PARAMS.replace(
         following=jnp.int32([[1, 1], [1, 0]]),
         terminates=jnp.asarray([[False, False], [False, True]]),
     )
     found = run(Counting(), jnp.float32(3), env, env_params=params)
-    assert found == {"episode_return": 0.25 + 2 * 2.0 + 4.0, "episode_length": 4.0, "episodes": 9}
+    assert found == {"episode_return": 0.25 + 2 * 2.0 + 4.0, "episode_length": 4.0, "episodes": 3}
 
 
 def test_the_key_decides_where_episodes_start():
     params = PARAMS.replace(num_starts=jnp.int32(2), terminates=jnp.ones((2, 2), bool))
     logits = jnp.float32([[1.0, 0.0], [1.0, 0.0]])  # 0.25 from cell 0, 2 from cell 1
     means = [
-        run(Fixed(), logits, Table(), env_params=params, seed=seed)["episode_return"]
+        run(Fixed(), logits, Table(), env_params=params, seed=seed, num_envs=36)["episode_return"]
         for seed in (0, 0, 1)
     ]
     assert means[0] == means[1] != means[2]
