@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxtrade.agents.dqn import DQN
 from jaxtrade.agents.loop import train
 from jaxtrade.agents.policy import greedy_policy, require_plain_account
 from jaxtrade.agents.ppo import PPO
@@ -19,6 +20,7 @@ from jaxtrade.specs import JaxtradeError, unknown_name
 
 __all__ = [
     "AGENTS",
+    "DQN",
     "PPO",
     "Agent",
     "TrainState",
@@ -28,7 +30,7 @@ __all__ = [
     "train",
 ]
 
-AGENTS: dict[str, type] = {"ppo": PPO}
+AGENTS: dict[str, type] = {"dqn": DQN, "ppo": PPO}
 
 
 def make(name: str, **hyperparameters: Any) -> Any:
