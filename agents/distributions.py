@@ -217,6 +217,13 @@ class Dirichlet:
         return gammaln(concentration).sum(axis=-1) - gammaln(concentration.sum(axis=-1))
 
 
+def mask_logits(logits: jax.Array, allowed: jax.Array | None) -> jax.Array:
+    """Logits (or action values) where `allowed` bool[..., n], elsewhere what is never chosen: -1e9,
+    of which probabilities are 0, and gradients too, but nothing is NaN. None allows all.
+    """
+    return logits if allowed is None else jnp.where(allowed, logits, -1e9)
+
+
 def head_for(space: Any) -> Head:
     """The family for a space of actions.
 
