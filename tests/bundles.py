@@ -6,7 +6,8 @@ import numpy as np
 
 from jaxtrade import decision, features
 from jaxtrade.agents.distributions import Categorical
-from jaxtrade.agents.networks import ActorCritic, Torso
+from jaxtrade.agents.networks import ActorCritic
+from jaxtrade.agents.torsos import Torso
 from jaxtrade.decision import Inputs, Observation, Policy
 from jaxtrade.envs import Levels
 from jaxtrade.features import Normaliser
