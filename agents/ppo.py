@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrade.agents import losses
-from jaxtrade.agents.distributions import head_for
+from jaxtrade.agents.distributions import head_of
 from jaxtrade.agents.networks import ActorCritic
 from jaxtrade.agents.normalise import RewardScale, init_reward_scale, update_reward_scale
 from jaxtrade.agents.optimise import descend, linear, optimiser
@@ -59,7 +59,7 @@ class PPO(Settings):
 
     def init(self, key: jax.Array, env: Any, env_params: Any) -> Learner:
         """Fresh parameters for what this environment shows."""
-        head = head_for(env.action_space(env_params))
+        head = head_of(env, env_params)
         obs = one_observation(env, env_params)
         params = self._network(head.num_outputs).init(key, obs, jnp.zeros((1, self.hidden_size)))
         return Learner(
