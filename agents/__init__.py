@@ -14,12 +14,14 @@ import numpy as np
 from jaxtrade.agents.loop import train
 from jaxtrade.agents.policy import greedy_policy, require_plain_account
 from jaxtrade.agents.ppo import PPO
+from jaxtrade.agents.sac import SAC
 from jaxtrade.agents.types import Agent, TrainState
 from jaxtrade.specs import JaxtradeError, unknown_name
 
 __all__ = [
     "AGENTS",
     "PPO",
+    "SAC",
     "Agent",
     "TrainState",
     "greedy_policy",
@@ -28,7 +30,7 @@ __all__ = [
     "train",
 ]
 
-AGENTS: dict[str, type] = {"ppo": PPO}
+AGENTS: dict[str, type] = {"ppo": PPO, "sac": SAC}
 
 
 def make(name: str, **hyperparameters: Any) -> Any:
