@@ -15,6 +15,7 @@ from jaxtrade.agents.dqn import DQN
 from jaxtrade.agents.loop import train
 from jaxtrade.agents.policy import greedy_policy, require_plain_account
 from jaxtrade.agents.ppo import PPO
+from jaxtrade.agents.sac import SAC
 from jaxtrade.agents.types import Agent, TrainState
 from jaxtrade.specs import JaxtradeError, unknown_name
 
@@ -22,6 +23,7 @@ __all__ = [
     "AGENTS",
     "DQN",
     "PPO",
+    "SAC",
     "Agent",
     "TrainState",
     "greedy_policy",
@@ -30,7 +32,7 @@ __all__ = [
     "train",
 ]
 
-AGENTS: dict[str, type] = {"dqn": DQN, "ppo": PPO}
+AGENTS: dict[str, type] = {"dqn": DQN, "ppo": PPO, "sac": SAC}
 
 
 def make(name: str, **hyperparameters: Any) -> Any:
