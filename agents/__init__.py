@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxtrade.agents.apg import APG
 from jaxtrade.agents.baselines import (
     BuyAndHold,
     Flat,
@@ -27,6 +28,7 @@ from jaxtrade.specs import JaxtradeError, unknown_name
 
 __all__ = [
     "AGENTS",
+    "APG",
     "PPO",
     "Agent",
     "BuyAndHold",
@@ -44,6 +46,7 @@ __all__ = [
 
 AGENTS: dict[str, type] = {
     "ppo": PPO,
+    "apg": APG,
     "buy_and_hold": BuyAndHold,
     "flat": Flat,
     "momentum": Momentum,
