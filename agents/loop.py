@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from optax import tree
 
 from jaxtrade.agents.rollout import collect
 from jaxtrade.agents.types import Agent, Metrics, TrainState
@@ -110,7 +111,9 @@ def _begin_anew(agent: Agent, env: Any, env_params: Any, state: TrainState) -> T
 def train_chunk(
     agent: Agent, env: Any, env_params: Any, state: TrainState, count: jax.Array
 ) -> tuple[TrainState, Metrics]:
-    """`count` i32[] iterations, and the sums of their metrics."""
+    """`count` i32[] iterations, and the sums of their metrics: the agent's, the ended episodes',
+    the mean `reward` of a step, and `param_norm`, the global norm of the actor's parameters.
+    """
 
     @jax.jit  # so that its shapes and the loop's body come from one tracing
     def iteration(state: TrainState) -> tuple[TrainState, Metrics]:
@@ -120,7 +123,8 @@ def train_chunk(
         state = state.replace(  # type: ignore[attr-defined]
             learner=learner, key=key, iteration=state.iteration + 1
         )
-        return state, {**metrics, **ended}
+        health = {"reward": batch.reward.mean(), "param_norm": tree.norm(learner.actor.params)}
+        return state, {**metrics, **ended, **health}
 
     def add(_: Any, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
         state, sums = carry
