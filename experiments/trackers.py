@@ -10,6 +10,7 @@ line, no source code, nothing printed. Keys are the services' own business (`wan
 import contextlib
 import importlib
 import math
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,7 +66,9 @@ class TensorBoard:
     def __init__(self, config: Config, folder: Path) -> None:
         del config
         writer = _package("tensorboardX", extra="tensorboard").SummaryWriter
-        self._writer = writer(str(folder / "tensorboard"), write_to_disk=True)
+        # named by the second alone, a run that goes on at once would write over its own file
+        suffix = f".{time.time_ns()}"
+        self._writer = writer(str(folder / "tensorboard"), filename_suffix=suffix)
 
     def log(self, figures: dict[str, float], step: int) -> None:
         """See `Tracker`."""
