@@ -50,7 +50,7 @@ def _suspects(means: Mapping[str, float], state: TrainState) -> Iterator[tuple[s
     for name in order:
         if name not in EPISODE_SUMS or means["episodes"]:  # without an episode there is no mean
             yield name, means[name]
-    paths = jax.tree_util.tree_leaves_with_path(_are_finite(state.learner))
+    paths = jax.tree_util.tree_leaves_with_path(_are_finite({"learner": state.learner}))
     for path, is_finite in paths:
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         if "replay" not in name:

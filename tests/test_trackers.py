@@ -5,6 +5,7 @@ import math
 import pathlib
 import struct
 import sys
+import time
 
 import pytest
 from rich.console import Console
@@ -133,9 +134,10 @@ def test_wandb_offline_holds_figures_and_settings_and_no_secret(real_run, monkey
     with Trackers(compose(["tracker=wandb", "seed=77"]), real_run, screen) as one:
         one.log(ROW)
     assert screen.file.getvalue() == ""
-    files = [path for path in real_run.folder.rglob("*") if path.is_file()]
-    (logged,) = [path for path in files if path.suffix == ".wandb"]
-    content = logged.read_bytes()
+    (logged,) = real_run.folder.rglob("*.wandb")
+    deadline = time.monotonic() + 20
+    while b"entropy" not in (content := logged.read_bytes()) and time.monotonic() < deadline:
+        time.sleep(0.1)  # its own process writes it, some time after it was closed
     assert b"entropy" in content and b"total_steps" in content and b"episode_return" not in content
-    for path in files:
+    for path in filter(pathlib.Path.is_file, real_run.folder.rglob("*")):
         assert SECRET.encode() not in path.read_bytes(), path

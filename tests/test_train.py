@@ -170,24 +170,27 @@ def test_training_that_diverges_names_the_loss_and_the_iterations(tmp_path) -> N
     assert not RunDirectory(folder).metrics.exists() or not RunDirectory(folder).read_metrics()
 
 
-def poisoned(step: int):
-    """`loop.train_chunk`, in which rewards are not a number after that iteration."""
-    real = loop.train_chunk
+def poisoned_after(iterations: int):
+    """`loop.chunks`, where rewards are not numbers after so many iterations."""
+    real = loop.chunks
 
-    def train_chunk(agent, env, env_params, state, count):
-        if int(state.iteration) + int(count) > step:
-            weights = env_params.rewards.weights * jnp.nan
-            env_params = env_params.replace(rewards=env_params.rewards.replace(weights=weights))
-        return real(agent, env, env_params, state, count)
+    def chunks(agent, env, env_params, state, **options):
+        for latest, means in real(agent, env, env_params, state, **options):
+            yield latest, means
+            if int(latest.iteration) == iterations:
+                break
+        weights = env_params.rewards.weights * jnp.nan
+        bad = env_params.replace(rewards=env_params.rewards.replace(weights=weights))
+        yield from real(agent, env, bad, latest, **options)
 
-    return train_chunk
+    return chunks
 
 
 def test_a_poisoned_reward_stops_the_run_and_leaves_the_last_good_checkpoint(
     finished, tmp_path, monkeypatch
 ) -> None:
     run, _, _ = finished
-    monkeypatch.setattr(loop, "train_chunk", poisoned(9))
+    monkeypatch.setattr(loop, "chunks", poisoned_after(9))
     with pytest.raises(JaxtradeError, match=r"in iterations 10 to 10: reward is nan: look at"):
         job.train(small(tmp_path), console())
     (folder,) = tmp_path.glob("*/*")
