@@ -52,11 +52,6 @@ class PPO(Settings):
         if size % self.num_minibatches:
             self.refuse("num_minibatches", f"a divisor of num_envs x rollout_steps = {size}")
 
-    @property
-    def hidden_size(self) -> int:
-        """See `Agent`."""
-        return 0
-
     def init(self, key: jax.Array, env: Any, env_params: Any) -> Learner:
         """Fresh parameters for what this environment shows."""
         head = head_for(env.action_space(env_params))
@@ -162,7 +157,7 @@ class PPO(Settings):
         return learner, {**metrics, "grad_norm": grad_norm}
 
     def _network(self, num_outputs: int) -> ActorCritic:
-        return ActorCritic(torso=self.torso(), num_outputs=num_outputs)
+        return ActorCritic(torso=self.make_torso(), num_outputs=num_outputs)
 
 
 def _no_memory(obs: Any) -> jax.Array:

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtrade import decision, features
-from jaxtrade.agents.networks import ActorCritic, Torso
+from jaxtrade.agents.networks import ActorCritic
+from jaxtrade.agents.torsos import Torso
 from jaxtrade.decision import Inputs, Observation, Policy
 from jaxtrade.features import Normaliser
 from jaxtrade.live.export import bundle
