@@ -11,6 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from jaxtrade.agents.baselines import (
+    BuyAndHold,
+    Flat,
+    Momentum,
+    Random,
+    SMACross,
+    VolatilityTarget,
+)
 from jaxtrade.agents.loop import train
 from jaxtrade.agents.policy import greedy_policy, require_plain_account
 from jaxtrade.agents.ppo import PPO
@@ -21,14 +29,28 @@ __all__ = [
     "AGENTS",
     "PPO",
     "Agent",
+    "BuyAndHold",
+    "Flat",
+    "Momentum",
+    "Random",
+    "SMACross",
     "TrainState",
+    "VolatilityTarget",
     "greedy_policy",
     "make",
     "require_plain_account",
     "train",
 ]
 
-AGENTS: dict[str, type] = {"ppo": PPO}
+AGENTS: dict[str, type] = {
+    "ppo": PPO,
+    "buy_and_hold": BuyAndHold,
+    "flat": Flat,
+    "momentum": Momentum,
+    "random": Random,
+    "sma_cross": SMACross,
+    "volatility_target": VolatilityTarget,
+}
 
 
 def make(name: str, **hyperparameters: Any) -> Any:
