@@ -150,7 +150,7 @@ def test_the_slope_is_that_of_the_reward():
         )
         by = np.float32(2e-3)
         there, back = (
-            value(jax.tree.map(lambda x, step, s=sign: x + s * by * step, actor.params, way))
+            value(jax.tree.map(lambda x, step, by=sign * by: x + by * step, actor.params, way))
             for sign in (np.float32(1), np.float32(-1))
         )
         along = sum(
