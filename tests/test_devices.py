@@ -112,12 +112,13 @@ def test_hosts_that_do_not_know_each_other_are_refused(monkeypatch, variables, m
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ppo"])
+@pytest.mark.parametrize("name", ["ppo", "dqn", "sac"])
 def test_eight_devices_train_as_one(name, tmp_path):
     answer = answer_of(name, tmp_path, num_devices=8)
     assert answer["devices"] == 8
     assert len(answer["one"]) == len(answer["all"]) == 5
     for one, all_of_them in zip(answer["one"], answer["all"], strict=True):
         assert one == pytest.approx(all_of_them, rel=1e-5, abs=1e-5, nan_ok=True)
-    assert answer["layout"][".obs"] == ["PartitionSpec('envs',)", [2, 4]]
+    assert answer["shares"][".obs"] == [2, 4]
+    assert answer["shares"].get(".learner.replay.rows.reward", [32, 2]) == [32, 2]
     assert answer["moved"] == [4, 1]
