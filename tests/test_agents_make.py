@@ -7,6 +7,7 @@ import pytest
 
 from jaxtrade import agents
 from jaxtrade.agents import PPO
+from jaxtrade.agents.distributions import Categorical
 from jaxtrade.decision import Observation
 from jaxtrade.envs import Levels, Trading, make_trading
 from jaxtrade.specs import JaxtradeError
@@ -23,8 +24,9 @@ def refusal(name, **hyperparameters):
 
 
 def test_an_unknown_agent_is_told_the_nearest():
-    assert refusal("pp0") == "unknown agent 'pp0': did you mean 'ppo'? (ppo)"
-    assert refusal("zzz") == "unknown agent 'zzz': there are (ppo)"
+    known = ", ".join(sorted(agents.AGENTS))
+    assert refusal("pp0") == f"unknown agent 'pp0': did you mean 'ppo'? ({known})"
+    assert refusal("zzz") == f"unknown agent 'zzz': there are ({known})"
 
 
 def test_an_unknown_setting_is_told_the_nearest():
@@ -109,7 +111,7 @@ def test_defaults_are_those_of_the_record():
 def test_what_varies_is_a_leaf_and_what_shapes_is_not():
     agent = agents.make("ppo")
     leaves = jax.tree.leaves(agent)
-    assert len(leaves) == 7
+    assert len(leaves) == 9
     assert all(leaf.dtype == np.float32 for leaf in leaves)
     structures = {
         jax.tree.structure(agents.make("ppo", **one))
@@ -123,12 +125,13 @@ def test_the_greedy_policy_is_the_actor_in_the_setting_it_was_trained_in():
     agent = agents.make("ppo", hidden_sizes=(8,))
     learner = jax.jit(lambda key: agent.init(key, env, params))(jax.random.key(0))
     policy = agents.greedy_policy(agent, learner.actor, env, params)
-    assert (policy.levels, policy.features) == (env.levels, env.features)
+    assert (policy.actions, policy.features) == (env.actions, env.features)
+    assert (policy.head, policy.hidden_size) == (Categorical(4), 0)
     assert policy.normaliser is params.normaliser
     obs = jax.tree.map(lambda leaf: leaf[None], env.reset(jax.random.key(1), params)[0])
     assert isinstance(obs, Observation)
-    logits, value = policy.assess(obs)
-    assert (logits.shape, value.shape) == ((1, 4), (1,))
+    logits, value, hidden = policy.assess(obs, jnp.zeros((1, 0)))
+    assert (logits.shape, value.shape, hidden.shape) == ((1, 4), (1,), (1, 0))
     expected = agent.assess(learner.actor, obs, jnp.zeros((1, 0))).outputs
     np.testing.assert_array_equal(logits, expected)
     assert jnp.isfinite(value).all()
