@@ -64,11 +64,13 @@ def collect(
         return following, (kept, ended)
 
     keys = jax.random.split(key, (agent.rollout_steps, 2))
+    start = (state.obs, state.env_state)
     hidden, progress = state.hidden, state.progress
     state, (kept, ended) = jax.lax.scan(step, state, keys)
     batch = Batch(
         **kept,
         last=state.env_state if lazy else state.obs,
+        start=start,
         hidden=hidden,
         progress=progress,
     )
