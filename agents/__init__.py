@@ -11,6 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from jaxtrade.agents.apg import APG
+from jaxtrade.agents.baselines import (
+    BuyAndHold,
+    Flat,
+    Momentum,
+    Random,
+    SMACross,
+    VolatilityTarget,
+)
+from jaxtrade.agents.dqn import DQN
 from jaxtrade.agents.loop import train
 from jaxtrade.agents.policy import greedy_policy, require_plain_account
 from jaxtrade.agents.ppo import PPO
@@ -20,17 +30,36 @@ from jaxtrade.specs import JaxtradeError, unknown_name
 
 __all__ = [
     "AGENTS",
+    "APG",
+    "DQN",
     "PPO",
     "SAC",
     "Agent",
+    "BuyAndHold",
+    "Flat",
+    "Momentum",
+    "Random",
+    "SMACross",
     "TrainState",
+    "VolatilityTarget",
     "greedy_policy",
     "make",
     "require_plain_account",
     "train",
 ]
 
-AGENTS: dict[str, type] = {"ppo": PPO, "sac": SAC}
+AGENTS: dict[str, type] = {
+    "apg": APG,
+    "dqn": DQN,
+    "ppo": PPO,
+    "sac": SAC,
+    "buy_and_hold": BuyAndHold,
+    "flat": Flat,
+    "momentum": Momentum,
+    "random": Random,
+    "sma_cross": SMACross,
+    "volatility_target": VolatilityTarget,
+}
 
 
 def make(name: str, **hyperparameters: Any) -> Any:

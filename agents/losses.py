@@ -31,6 +31,16 @@ def squared_error(value: jax.Array, target: jax.Array) -> jax.Array:
     return 0.5 * jnp.square(value - target).mean()
 
 
+def less_good(
+    value: jax.Array, old_value: jax.Array, target: jax.Array, *, clip_ratio: jax.Array | float
+) -> jax.Array:
+    """The value, or where that is farther from the target, the old one moved towards the value by
+    no more than `clip_ratio`, f32[B]: a squared error from there is PPO's clipped value loss.
+    """
+    clipped = old_value + jnp.clip(value - old_value, -clip_ratio, clip_ratio)
+    return jnp.where(jnp.abs(clipped - target) > jnp.abs(value - target), clipped, value)
+
+
 def standardise(advantage: jax.Array) -> jax.Array:
     """Advantages with mean 0 and deviation 1 within the batch, 0 where all are equal, f32[B]."""
     mean = advantage.mean()

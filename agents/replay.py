@@ -14,7 +14,7 @@ from jaxtrade.agents import priorities
 from jaxtrade.agents.distributions import Head
 from jaxtrade.agents.priorities import Priorities
 from jaxtrade.agents.rollout import keeps_state
-from jaxtrade.agents.types import Batch
+from jaxtrade.agents.types import Batch, per_env
 from jaxtrade.specs import JaxtradeError
 
 
@@ -22,12 +22,12 @@ from jaxtrade.specs import JaxtradeError
 class Rows:
     """The part of a `Batch` that is kept, leaves [capacity, N, ...]; see there."""
 
-    seen: Any
-    final: Any
-    action: jax.Array
-    reward: jax.Array
-    terminated: jax.Array
-    truncated: jax.Array
+    seen: Any = per_env(1)
+    final: Any = per_env(1)
+    action: jax.Array = per_env(1)
+    reward: jax.Array = per_env(1)
+    terminated: jax.Array = per_env(1)
+    truncated: jax.Array = per_env(1)
 
 
 @flax.struct.dataclass(kw_only=True)
@@ -152,24 +152,21 @@ def sample(
     newer = (replay.head - 1 - first) % replay.capacity
 
     def at(row: jax.Array, leaf: jax.Array) -> jax.Array:
-        return leaf.reshape(-1, *leaf.shape[2:])[row]
-
-    def ahead(steps: int) -> jax.Array:
-        return (first + steps) % replay.capacity * replay.num_envs + env
+        return leaf[row, env]
 
     rows = replay.rows
     reward, discount = jnp.zeros(shape), jnp.ones(shape)
-    last, goes_on = index, jnp.ones(shape, bool)
+    last, goes_on = first, jnp.ones(shape, bool)
     for step in range(n_step):
-        row = ahead(step)
+        row = (first + step) % replay.capacity
         goes_on &= step <= newer
         reward += jnp.where(goes_on, discount * at(row, rows.reward), 0.0)
         discount = jnp.where(goes_on, discount * gamma, discount)
         last = jnp.where(goes_on, row, last)
         goes_on &= ~(at(row, rows.terminated) | at(row, rows.truncated))
     return Sample(
-        seen=jax.tree.map(lambda leaf: at(index, leaf), rows.seen),
-        action=at(index, rows.action),
+        seen=jax.tree.map(lambda leaf: at(first, leaf), rows.seen),
+        action=at(first, rows.action),
         reward=reward,
         discount=jnp.where(at(last, rows.terminated), 0.0, discount),
         final=jax.tree.map(lambda leaf: at(last, leaf), rows.final),
