@@ -20,6 +20,7 @@ from jaxtrade.agents.baselines import (
     SMACross,
     VolatilityTarget,
 )
+from jaxtrade.agents.dqn import DQN
 from jaxtrade.agents.loop import train
 from jaxtrade.agents.policy import greedy_policy, require_plain_account
 from jaxtrade.agents.ppo import PPO
@@ -29,6 +30,7 @@ from jaxtrade.specs import JaxtradeError, unknown_name
 __all__ = [
     "AGENTS",
     "APG",
+    "DQN",
     "PPO",
     "Agent",
     "BuyAndHold",
@@ -45,8 +47,9 @@ __all__ = [
 ]
 
 AGENTS: dict[str, type] = {
-    "ppo": PPO,
     "apg": APG,
+    "dqn": DQN,
+    "ppo": PPO,
     "buy_and_hold": BuyAndHold,
     "flat": Flat,
     "momentum": Momentum,

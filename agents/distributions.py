@@ -140,6 +140,12 @@ class TanhNormal:
         """The median: the squashed mean."""
         return self._squash(self._moments(outputs)[0])
 
+    def spread(self, outputs: jax.Array) -> jax.Array:
+        """Half the width of the central 68 % of each number, f32[..., A]."""
+        mean, log_std = self._moments(outputs)
+        std = jnp.exp(log_std)
+        return 0.5 * (self._squash(mean + std) - self._squash(mean - std))
+
     def log_prob(self, outputs: jax.Array, action: jax.Array) -> jax.Array:
         """See `Head`; actions at or beyond a bound count as just inside."""
         mean, log_std = self._moments(outputs)
@@ -191,6 +197,13 @@ class Dirichlet:
         excess = jax.nn.softplus(outputs)
         return excess / excess.sum(axis=-1, keepdims=True)
 
+    def spread(self, outputs: jax.Array) -> jax.Array:
+        """The deviation of each share: about half the width of its central 68 %, f32[..., size]."""
+        concentration = self._concentration(outputs)
+        total = concentration.sum(axis=-1, keepdims=True)
+        mean = concentration / total
+        return jnp.sqrt(mean * (1.0 - mean) / (total + 1.0))
+
     def log_prob(self, outputs: jax.Array, action: jax.Array) -> jax.Array:
         """See `Head`; shares are kept above 1e-6."""
         concentration = self._concentration(outputs)
@@ -215,6 +228,13 @@ class Dirichlet:
     def _log_beta(self, concentration: jax.Array) -> jax.Array:
         gammaln = jax.scipy.special.gammaln
         return gammaln(concentration).sum(axis=-1) - gammaln(concentration.sum(axis=-1))
+
+
+def mask_logits(logits: jax.Array, allowed: jax.Array | None) -> jax.Array:
+    """Logits (or action values) where `allowed` bool[..., n], elsewhere what is never chosen: -1e9,
+    of which probabilities are 0, and gradients too, but nothing is NaN. None allows all.
+    """
+    return logits if allowed is None else jnp.where(allowed, logits, -1e9)
 
 
 def head_for(space: Any) -> Head:

@@ -2,18 +2,21 @@
 
 An iteration is a rollout and an update. Nothing leaves the device within a chunk; between chunks
 the host evaluates, logs, checkpoints or stops. How iterations are cut into chunks changes nothing
-in the result, so a run that stopped and went on ends where an uninterrupted one does.
+in the result, so a run that stopped and went on ends where an uninterrupted one does. One run, the
+members of a population, one device and many: all go through `chunks`.
 """
 
 import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from jaxtrade.agents.devices import place, spread
 from jaxtrade.agents.rollout import collect
 from jaxtrade.agents.types import Agent, Metrics, TrainState
 from jaxtrade.specs import JaxtradeError
@@ -25,7 +28,9 @@ def init(
     agent: Agent, env: Any, env_params: Any, key: jax.Array, *, total_steps: int
 ) -> TrainState:
     """The state before training for at least `total_steps` environment steps."""
-    return _init(agent, env, env_params, key, jnp.int32(count_iterations(agent, total_steps)))
+    num_iterations = jnp.int32(count_iterations(agent, total_steps))
+    agent, env_params, key, num_iterations = place((agent, env_params, key, num_iterations))
+    return init_state(agent, env, env_params, key, num_iterations)
 
 
 def count_iterations(agent: Agent, total_steps: int) -> int:
@@ -34,13 +39,14 @@ def count_iterations(agent: Agent, total_steps: int) -> int:
 
 
 @functools.partial(jax.jit, static_argnames="env")
-def _init(
+def init_state(
     agent: Agent, env: Any, env_params: Any, key: jax.Array, num_iterations: jax.Array
 ) -> TrainState:
+    """The state before `num_iterations` i32[] iterations."""
     agent_key, reset_key, key = jax.random.split(key, 3)
     keys = jax.random.split(reset_key, agent.num_envs)
     obs, env_state = jax.vmap(env.reset, in_axes=(0, None))(keys, env_params)
-    return TrainState(
+    state = TrainState(
         learner=agent.init(agent_key, env, env_params),
         env_state=env_state,
         obs=obs,
@@ -51,51 +57,16 @@ def _init(
         iteration=jnp.int32(0),
         num_iterations=num_iterations,
     )
-
-
-def chunks(
-    agent: Agent,
-    env: Any,
-    env_params: Any,
-    state: TrainState,
-    *,
-    chunk_iterations: int,
-    refresh: Callable[[int], Any] | None = None,
-) -> Iterator[tuple[TrainState, dict[str, float]]]:
-    """Train to the planned end; after each chunk, the state and the chunk's mean metrics.
-
-    A state is only good until the next one is asked for: its buffers are then used again.
-    `episode_return` and `episode_length` are means over the episodes that ended, NaN if none did.
-    `refresh(iteration)` gives other environment parameters of the same shapes before each chunk
-    but the first; all episodes then begin anew, so that here the cuts into chunks do matter.
-
-    Raises:
-        JaxtradeError: a chunk of no iterations.
-    """
-    if chunk_iterations < 1:
-        raise JaxtradeError(f"chunk_iterations is {chunk_iterations}: give 1 or more")
-    done, planned = int(state.iteration), int(state.num_iterations)
-    while done < planned:
-        count = min(chunk_iterations, planned - done)
-        if refresh is not None and done:
-            env_params = refresh(done)
-            state = _begin_anew(agent, env, env_params, state)
-        state, sums = train_chunk(agent, env, env_params, state, jnp.int32(count))
-        done += count
-        totals = {name: float(value) for name, value in jax.device_get(sums).items()}
-        episodes = totals["episodes"]
-        means = {name: total / count for name, total in totals.items()}
-        ended = {name: totals[name] / episodes if episodes else math.nan for name in EPISODE_SUMS}
-        yield state, {**means, **ended, "episodes": episodes}
+    return spread(state)
 
 
 @functools.partial(jax.jit, static_argnames="env", donate_argnames="state")
-def _begin_anew(agent: Agent, env: Any, env_params: Any, state: TrainState) -> TrainState:
+def begin_anew(agent: Agent, env: Any, env_params: Any, state: TrainState) -> TrainState:
     """The state with new episodes in every environment."""
     reset_key, key = jax.random.split(state.key)
     keys = jax.random.split(reset_key, agent.num_envs)
     obs, env_state = jax.vmap(env.reset, in_axes=(0, None))(keys, env_params)
-    return dataclasses.replace(
+    state = dataclasses.replace(
         state,
         env_state=env_state,
         obs=obs,
@@ -104,6 +75,7 @@ def _begin_anew(agent: Agent, env: Any, env_params: Any, state: TrainState) -> T
         episode_length=jnp.zeros_like(state.episode_length),
         key=key,
     )
+    return spread(state)
 
 
 @functools.partial(jax.jit, static_argnames="env", donate_argnames="state")
@@ -117,10 +89,8 @@ def train_chunk(
         rollout_key, learn_key, key = jax.random.split(state.key, 3)
         state, batch, ended = collect(agent, env, env_params, state, rollout_key)
         learner, metrics = agent.learn(state.learner, batch, learn_key, env, env_params)
-        state = state.replace(  # type: ignore[attr-defined]
-            learner=learner, key=key, iteration=state.iteration + 1
-        )
-        return state, {**metrics, **ended}
+        state = dataclasses.replace(state, learner=learner, key=key, iteration=state.iteration + 1)
+        return spread((state, {**metrics, **ended}))
 
     def add(_: Any, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
         state, sums = carry
@@ -131,6 +101,63 @@ def train_chunk(
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(iteration, state)[1]
     )
     return jax.lax.fori_loop(0, count, add, (state, zeros))
+
+
+class Program(NamedTuple):
+    """What the loop runs on the device: for one run, or for all members of a population."""
+
+    train_chunk: Callable[..., tuple[Any, Metrics]]
+    begin_anew: Callable[..., Any]
+
+
+ONE_RUN = Program(train_chunk, begin_anew)
+
+
+def chunks(
+    agent: Agent,
+    env: Any,
+    env_params: Any,
+    state: TrainState,
+    *,
+    chunk_iterations: int,
+    refresh: Callable[[int], Any] | None = None,
+    program: Program = ONE_RUN,
+) -> Iterator[tuple[TrainState, dict[str, Any]]]:
+    """Train to the planned end; after each chunk, the state and the chunk's mean metrics.
+
+    A state is only good until the next one is asked for: its buffers are then used again.
+    `episode_return` and `episode_length` are means over the episodes that ended, NaN if none did.
+    `refresh(iteration)` gives other environment parameters of the same shapes before each chunk
+    but the first; all episodes then begin anew, so that here the cuts into chunks do matter.
+    Metrics are floats; those of a population's program, lists of them.
+
+    Raises:
+        JaxtradeError: a chunk of no iterations.
+    """
+    if chunk_iterations < 1:
+        raise JaxtradeError(f"chunk_iterations is {chunk_iterations}: give 1 or more")
+    done, planned = (
+        int(np.max(jax.device_get(each))) for each in (state.iteration, state.num_iterations)
+    )
+    agent, env_params = place((agent, env_params))
+    while done < planned:
+        count = min(chunk_iterations, planned - done)
+        if refresh is not None and done:
+            env_params = place(refresh(done))
+            state = program.begin_anew(agent, env, env_params, state)
+        state, sums = program.train_chunk(agent, env, env_params, state, place(jnp.int32(count)))
+        done += count
+        yield state, _means(jax.device_get(sums), count)
+
+
+def _means(sums: Metrics, count: int) -> dict[str, Any]:
+    """Metrics of an iteration and of an episode from their sums over `count` iterations."""
+    totals = {name: np.asarray(each, np.float64) for name, each in sums.items()}
+    episodes = totals["episodes"]
+    means = {name: total / count for name, total in totals.items()}
+    for name in EPISODE_SUMS:
+        means[name] = np.where(episodes > 0, totals[name] / np.maximum(episodes, 1), math.nan)
+    return {name: mean.tolist() for name, mean in {**means, "episodes": episodes}.items()}
 
 
 def train(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrade.agents.returns import discounted
-from jaxtrade.agents.types import Batch
+from jaxtrade.agents.types import Batch, per_env
 
 
 @flax.struct.dataclass(kw_only=True)
@@ -58,7 +58,7 @@ class RewardScale:
     """moments: of the discounted sums of past rewards; discounted: f32[N], those sums now."""
 
     moments: Moments
-    discounted: jax.Array
+    discounted: jax.Array = per_env()
 
     @property
     def deviation(self) -> jax.Array:

@@ -2,34 +2,42 @@
 
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 
-from jaxtrade.decision import Policy
+from jaxtrade.decision import Observation, Policy
 from jaxtrade.specs import JaxtradeError, account_fields
 
 
 def greedy_policy(agent: Any, actor: Any, env: Any, env_params: Any) -> Policy:
     """The greedy policy of an actor: what is backtested, exported and traded.
 
-    Its features, levels and normaliser are those of the environment it was trained in.
+    Its features, actions and normaliser are those of the environment it was trained in.
 
     Raises:
-        JaxtradeError: see `require_plain_account`.
+        JaxtradeError: see `require_plain_account`; or actions that a decision cannot say.
     """
     require_plain_account(env, env_params)
+
+    def assess(obs: Observation, hidden: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        return tuple(agent.assess(actor, obs, hidden))
+
     return Policy(
         features=env.features,
-        levels=env.levels,
         normaliser=env_params.normaliser,
-        assess=lambda obs: agent.assess(actor, obs, jnp.zeros((obs.account.shape[0], 0)))[:2],
+        actions=env.actions,
+        head=actor.head,
+        assess=assess,
+        hidden_size=agent.hidden_size,
     )
 
 
 def require_plain_account(env: Any, env_params: Any) -> None:
-    """Raise JaxtradeError if an agent sees more of its account here than a decision is told.
+    """Raise JaxtradeError if an agent sees more of its account here than a decision is told, or
+    does more than a decision can say.
 
-    That are orders under way, what the risk review remembers, and a history.
+    That are orders under way, what the risk review remembers, and a history; and prices.
     """
+    _ = env.actions.spec  # raises where a decision has no word for it
     seen = env.observation_space(env_params).spaces["account"].shape[0]
     told = len(account_fields(env.num_assets))
     if seen != told:

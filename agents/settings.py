@@ -5,7 +5,7 @@ from typing import Any
 
 import flax.struct
 
-from jaxtrade.agents.networks import ACTIVATIONS, Torso
+from jaxtrade.agents.torsos import ACTIVATIONS, TORSOS, Torso
 from jaxtrade.specs import JaxtradeError, unknown_name
 
 
@@ -21,7 +21,9 @@ class Settings:
     Floats are traced: a sweep over them does not recompile. learning_rate: falls linearly to 0 if
     `anneal_learning_rate`; gamma: discount of a step; max_grad_norm: global norm that gradients are
     clipped to; num_envs, rollout_steps: N environments, T steps of each between updates;
-    hidden_sizes, activation: of the dense layers.
+    torso: "mlp", "conv" or "attention" over the window, or "gru" with a memory of `hidden_size`
+    numbers (0 for the others); hidden_sizes, activation, layer_norm: of the dense layers; bfloat16:
+    networks work in that type.
     """
 
     learning_rate: Any = 3e-4
@@ -32,10 +34,21 @@ class Settings:
     anneal_learning_rate: bool = static(True)
     hidden_sizes: tuple[int, ...] = static((64, 64))
     activation: str = static("tanh")
+    torso: str = static("mlp")
+    hidden_size: int = static(0)
+    layer_norm: bool = static(False)
+    bfloat16: bool = static(False)
 
-    def torso(self) -> Torso:
+    def make_torso(self) -> Torso:
         """The network below the heads."""
-        return Torso(hidden_sizes=self.hidden_sizes, activation=self.activation)
+        return Torso(
+            hidden_sizes=self.hidden_sizes,
+            activation=self.activation,
+            kind=self.torso,
+            hidden_size=self.hidden_size,
+            layer_norm=self.layer_norm,
+            bfloat16=self.bfloat16,
+        )
 
     def validate(self) -> None:
         """Check the values on the host.
@@ -50,6 +63,15 @@ class Settings:
             self.refuse("hidden_sizes", "whole numbers above 0")
         if self.activation not in ACTIVATIONS:
             raise unknown_name("activation", self.activation, ACTIVATIONS)
+        if self.torso not in TORSOS:
+            raise unknown_name("torso", self.torso, TORSOS)
+        if self.hidden_size < 0 or (self.hidden_size > 0) != (self.torso == "gru"):
+            self.refuse("hidden_size", "1 or more with torso 'gru', 0 with every other")
+
+    def require_no_memory(self) -> None:
+        """For agents that learn from steps out of order: no recurrent torso."""
+        if self.hidden_size:
+            self.refuse("torso", "one without a memory: 'mlp', 'conv' or 'attention'")
 
     def require_counts(self, *names: str) -> None:
         """Whole numbers from 1."""

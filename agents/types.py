@@ -11,6 +11,14 @@ from jaxtrade.agents.distributions import Head
 Metrics = dict[str, jax.Array]
 
 
+def per_env(axis: int = 0) -> Any:
+    """A field whose arrays have one row for each environment along `axis`.
+
+    Several devices share these out; of all else in a training state each has a copy.
+    """
+    return flax.struct.field(metadata={"env_axis": axis})
+
+
 class Env(Protocol):
     """What an agent needs of an environment: gymnax 1.x."""
 
@@ -73,11 +81,11 @@ class TrainState:
     """
 
     learner: Any
-    env_state: Any
-    obs: Any
-    hidden: jax.Array
-    episode_return: jax.Array
-    episode_length: jax.Array
+    env_state: Any = per_env()
+    obs: Any = per_env()
+    hidden: jax.Array = per_env()
+    episode_return: jax.Array = per_env()
+    episode_length: jax.Array = per_env()
     key: jax.Array
     iteration: jax.Array
     num_iterations: jax.Array

@@ -15,7 +15,7 @@ import numpy as np
 from gymnax.environments import spaces
 
 from jaxtrade.spaces import MultiDiscrete, Simplex
-from jaxtrade.specs import JaxtradeError
+from jaxtrade.specs import ActionSpec, JaxtradeError
 
 
 @flax.struct.dataclass(kw_only=True)
@@ -35,11 +35,22 @@ class Request:
 class Actions(Protocol):
     """A kind of action."""
 
+    @property
+    def spec(self) -> ActionSpec:
+        """The kind in plain numbers, as a policy's bundle keeps it.
+
+        Raises:
+            JaxtradeError: a decision has no word for such actions.
+        """
+
     def space(self, num_assets: int) -> Any:
         """The space of actions for A assets."""
 
+    def exposure(self, action: jax.Array) -> jax.Array:
+        """The exposures f32[A] of an action that a policy's head has chosen: one in range."""
+
     def read(self, action: jax.Array, held: jax.Array) -> Request:
-        """What an action asks for; held: f32[A], exposures now, orders under way included."""
+        """What any action asks for; held: f32[A], exposures now, orders under way included."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +67,21 @@ class Levels:
                 f"levels are {levels}: give at least two different target exposures, as (-1, 0, 1)"
             )
 
+    @property
+    def spec(self) -> ActionSpec:
+        """The levels."""
+        return ActionSpec(kind="levels", numbers=self.levels)
+
     def space(self, num_assets: int) -> Any:
         """An index, or one for each asset."""
         if num_assets == 1:
             return spaces.Discrete(len(self.levels))
         return MultiDiscrete((len(self.levels),) * num_assets)
+
+    def exposure(self, action: jax.Array) -> jax.Array:
+        """See `Actions`."""
+        levels = jnp.asarray(self.levels, jnp.float32).at[action.reshape(-1)]
+        return levels.get(mode="promise_in_bounds", wrap_negative_indices=False)
 
     def read(self, action: jax.Array, held: jax.Array) -> Request:
         """The levels at these indices."""
@@ -81,15 +102,24 @@ class Exposure:
         if not -np.inf < self.low < self.high < np.inf:
             raise JaxtradeError(f"exposures from {self.low} to {self.high}: give low < high")
 
+    @property
+    def spec(self) -> ActionSpec:
+        """The bounds."""
+        return ActionSpec(kind="exposure", numbers=(self.low, self.high))
+
     def space(self, num_assets: int) -> Any:
         """A box."""
         return spaces.Box(self.low, self.high, (num_assets,), jnp.float32)
+
+    def exposure(self, action: jax.Array) -> jax.Array:
+        """See `Actions`; rounding may have taken it past a bound."""
+        return jnp.clip(action, self.low, self.high)
 
     def read(self, action: jax.Array, held: jax.Array) -> Request:
         """The exposures themselves."""
         wanted = jnp.broadcast_to(jnp.asarray(action, jnp.float32), held.shape)
         is_number = jnp.abs(wanted) < jnp.inf
-        exposure = jnp.clip(jnp.where(is_number, wanted, 0.0), self.low, self.high)
+        exposure = self.exposure(jnp.where(is_number, wanted, 0.0))
         return Request(
             exposure=jnp.where(is_number, exposure, jnp.nan),
             invalid=_count(~is_number),
@@ -111,25 +141,33 @@ class Weights:
         if not 0 < self.gross < np.inf:
             raise JaxtradeError(f"gross is {self.gross}: give a finite number above 0")
 
+    @property
+    def spec(self) -> ActionSpec:
+        """The gross."""
+        kind = "long_short" if self.long_short else "weights"
+        return ActionSpec(kind=kind, numbers=(self.gross,))
+
     def space(self, num_assets: int) -> Any:
         """Shares, or a box; of shares what matters is the ratio."""
         if self.long_short:
             return spaces.Box(-1.0, 1.0, (num_assets,), jnp.float32)
         return Simplex(num_assets + 1)
 
+    def exposure(self, action: jax.Array) -> jax.Array:
+        """See `Actions`; without any share above 0, all cash."""
+        total = jnp.abs(action).sum()
+        if self.long_short:
+            return action * self.gross / jnp.maximum(total, 1.0)
+        return action[:-1] * self.gross / jnp.where(total > 0, total, 1.0)
+
     def read(self, action: jax.Array, held: jax.Array) -> Request:
-        """The weights; without any share above 0, all cash."""
+        """The weights."""
         given = jnp.asarray(action, jnp.float32)
         is_number = jnp.abs(given) < jnp.inf
         lowest = -1.0 if self.long_short else 0.0
         shares = jnp.clip(jnp.where(is_number, given, 0.0), lowest, 1.0)
-        total = jnp.abs(shares).sum()
-        if self.long_short:
-            weights = shares * self.gross / jnp.maximum(total, 1.0)
-        else:
-            weights = shares[:-1] * self.gross / jnp.where(total > 0, total, 1.0)
         return Request(
-            exposure=jnp.where(is_number.all(), weights, jnp.nan),
+            exposure=jnp.where(is_number.all(), self.exposure(shares), jnp.nan),
             invalid=_count(~is_number),
             clipped=_count(is_number & (shares != given)),
         )
@@ -157,6 +195,15 @@ class PricedOrders:
                 raise JaxtradeError(f"{name} are {values}: give different finite numbers")
         if min(self.offsets) < 0 or max(self.offsets) >= 1:
             raise JaxtradeError(f"offsets are {self.offsets}: give fractions from 0 to below 1")
+
+    @property
+    def spec(self) -> ActionSpec:
+        """There is none: a decision is exposures alone."""
+        raise JaxtradeError(f"a decision has no prices: no policy can be made of {self}")
+
+    def exposure(self, action: jax.Array) -> jax.Array:
+        """There is none without a price."""
+        raise JaxtradeError(f"a decision has no prices: no policy can be made of {self}")
 
     def space(self, num_assets: int) -> Any:
         """Two indices."""

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtrade import agents, ledger
-from jaxtrade.decision import Policy
-from jaxtrade.envs import EnvParams, Levels, Trading
+from jaxtrade.decision import Policy, choose
+from jaxtrade.envs import EnvParams, Trading
 from jaxtrade.experiments.results import Backtest
 from jaxtrade.market import Market
 
@@ -28,12 +28,12 @@ def backtest(policy: Policy, market: Market, **options: Any) -> Backtest:
     Raises:
         JaxtradeError: the market lacks a column, or has too few rows.
     """
-    env = Trading(features=policy.features, actions=Levels(policy.levels))
+    env = Trading(features=policy.features, actions=policy.actions)
     env_params = env.params(market, normaliser=policy.normaliser, episode_steps=None, **options)
 
     @jax.jit
     def run(env_params: EnvParams) -> Any:
-        return _walk(env, env_params, _greedy(policy.assess, env.levels), steps)
+        return _walk(env, env_params, _greedy(policy), steps)
 
     steps = jnp.arange(int(env_params.last - env_params.first))
     return record(run(env_params), market, env_params, name="agent", span="all")
@@ -66,8 +66,7 @@ def baselines(
 def walk_agent(agent: Any, actor: Any, env: Trading, env_params: EnvParams, num_steps: int) -> Any:
     """`_walk` with an agent's most probable action."""
     policy = agents.greedy_policy(agent, actor, env, env_params)
-    choose = _greedy(policy.assess, env.levels)
-    return _walk(env, env_params, choose, jnp.arange(num_steps))
+    return _walk(env, env_params, _greedy(policy), jnp.arange(num_steps))
 
 
 @functools.partial(jax.jit, static_argnames="env")
@@ -76,13 +75,12 @@ def walk_exposures(env: Trading, env_params: EnvParams, exposures: jax.Array) ->
     return _walk(env, env_params, lambda _, exposure: (jnp.int32(-1), exposure), exposures)
 
 
-def _greedy(assess: Callable[[Any], Any], levels: tuple[float, ...]) -> Choose:
-    def choose(obs: Any, _: Any) -> tuple[jax.Array, jax.Array]:
-        logits, _ = assess(jax.tree.map(lambda leaf: leaf[None], obs))
-        action = jnp.argmax(logits[0]).astype(jnp.int32)
-        return action, jnp.asarray(levels, jnp.float32)[action]
+def _greedy(policy: Policy) -> Choose:
+    def greedy(obs: Any, _: Any) -> tuple[jax.Array, jax.Array]:
+        choice = choose(policy, obs, jnp.zeros(policy.hidden_size))
+        return choice.action, choice.requested[0]
 
-    return choose
+    return greedy
 
 
 def _walk(env: Trading, env_params: EnvParams, choose: Choose, inputs: Any) -> Any:

@@ -103,7 +103,7 @@ def write_policy(
     metadata = BundleMetadata(
         agent=setup.config.agent.name,
         features=setup.env.features,
-        levels=setup.env.levels,
+        actions=policy.actions.spec,
         symbols=setup.market.spec.symbols,
         bar_seconds=setup.market.spec.bar_seconds,
         warmup_bars=features.warmup_bars(setup.env.features),

@@ -7,6 +7,7 @@ one graph. It is pure and keeps its memory in an explicit carry.
 
 import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import flax.struct
 import jax
@@ -15,7 +16,7 @@ import numpy as np
 
 from jaxtrade import features, risk
 from jaxtrade.features import Normaliser
-from jaxtrade.specs import FeatureSpec
+from jaxtrade.specs import ActionSpec, FeatureSpec
 
 
 @flax.struct.dataclass(kw_only=True)
@@ -50,18 +51,27 @@ class Inputs:
 
 @flax.struct.dataclass(kw_only=True)
 class Carry:
-    """indicators: f32[K, A], their recursions; window: f32[W, A * F], normalised rows."""
+    """indicators: f32[K, A], their recursions; window: f32[W, A * F], normalised rows; hidden:
+    f32[H], what the network remembers, zeros where an episode starts.
+    """
 
     indicators: jax.Array
     window: jax.Array
+    hidden: jax.Array
 
 
 @flax.struct.dataclass(kw_only=True)
 class Decision:
     """requested, target: f32[A], the wanted exposure before and after the risk review; binding:
-    i32[], bits of `specs.BINDING_FLAGS`; action: i32[], index into the levels; probabilities:
-    f32[num_actions]; value: f32[], what the critic expects; confidence: f32[], the largest
-    probability.
+    i32[], bits of `specs.BINDING_FLAGS`; action: see `ActionSpec`; value: f32[], what the critic
+    expects.
+
+    probabilities: f32[A * n], of n levels, asset after asset: the softmax of the outputs, which an
+    agent that learns action values has instead of logits; f32[0] where actions are not levels.
+    spread: f32[k], how sure the numbers of such an action are: half the width of the central 68 %
+    of what might have been drawn; f32[0] of levels. confidence: f32[], from 0 to 1: the largest
+    probability, of the asset where it is least; else 1 less the widest spread over half of what
+    an action ranges over.
     """
 
     requested: jax.Array
@@ -69,30 +79,76 @@ class Decision:
     binding: jax.Array
     action: jax.Array
     probabilities: jax.Array
+    spread: jax.Array
     value: jax.Array
     confidence: jax.Array
 
 
+class Actions(Protocol):
+    """What actions mean; the kinds are in `envs.actions`."""
+
+    @property
+    def spec(self) -> ActionSpec:
+        """The same in plain numbers."""
+
+    def exposure(self, action: jax.Array) -> jax.Array:
+        """The exposures f32[A] that an action of the head asks for."""
+
+
+class Head(Protocol):
+    """How the outputs of a network are read; the families are in `agents.distributions`."""
+
+    def mode(self, outputs: jax.Array) -> jax.Array:
+        """The actions taken, of outputs f32[B, num_outputs]."""
+
+
+@runtime_checkable
+class Uncertain(Head, Protocol):
+    """A head of continuous actions that are drawn."""
+
+    def spread(self, outputs: jax.Array) -> jax.Array:
+        """Half the width of the central 68 % of each number, f32[B, k]."""
+
+
+Assess = Callable[[Observation, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
+"""An observation with a batch axis, memories f32[B, H] -> outputs, values f32[B], memories."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Policy:
-    """A trained policy for one asset.
+    """A trained policy: what it sees, what it makes of it, and what its actions mean.
 
-    `assess` maps an `Observation` with a batch axis to logits f32[B, len(levels)] and values
-    f32[B]; an action is the index of the largest logit, `levels` are the exposures it stands for.
+    `head` reads the outputs f32[B, num_outputs] of `assess`; of levels they are the logits (or
+    values) of each, asset after asset. `hidden_size` is H, 0 without a memory.
     """
 
     features: FeatureSpec
-    levels: tuple[float, ...]
     normaliser: Normaliser
-    assess: Callable[[Observation], tuple[jax.Array, jax.Array]]
+    actions: Actions
+    head: Head
+    assess: Assess
+    hidden_size: int = 0
 
 
-def init_carry(spec: FeatureSpec, num_assets: int = 1) -> Carry:
+class Choice(NamedTuple):
+    """What a policy wants: requested f32[A], NaN where its network says nothing finite; action, see
+    `ActionSpec`; outputs f32[num_outputs]; value f32[]; hidden f32[H], its memory after it.
+    """
+
+    requested: jax.Array
+    action: jax.Array
+    outputs: jax.Array
+    value: jax.Array
+    hidden: jax.Array
+
+
+def init_carry(spec: FeatureSpec, num_assets: int = 1, hidden_size: int = 0) -> Carry:
     """The carry before the first bar."""
     width = num_assets * len(features.columns(spec))
     return Carry(
         indicators=features.init_carry(spec, num_assets),
         window=jnp.zeros((spec.window, width), jnp.float32),
+        hidden=jnp.zeros(hidden_size, jnp.float32),
     )
 
 
@@ -103,28 +159,46 @@ def decide(policy: Policy, inputs: Inputs, carry: Carry) -> tuple[Carry, Decisio
     `not_finite` binds.
     """
     carry = _see_bar(policy, inputs, carry)
-    observation = observe(carry.window, inputs.account)
-    logits, value = policy.assess(jax.tree.map(lambda leaf: leaf[None], observation))
-    action = jnp.argmax(logits, axis=1).astype(jnp.int32)
-    levels = jnp.asarray(policy.levels, jnp.float32).at[action]
-    level = levels.get(mode="promise_in_bounds", wrap_negative_indices=False)
-    # 0 times what is not finite is NaN; as a product it costs the exported graph one node
-    requested = level + (logits @ np.zeros((logits.shape[1], 1), np.float32))[:, 0]
-
     num_assets = inputs.bar.shape[0]
     weights = inputs.account[:num_assets]
     returns = inputs.account[3 * num_assets : 3 * num_assets + 2]
-    target, binding = risk.review(requested, weights, inputs.mask, returns, inputs.limits)
-    probabilities = jax.nn.softmax(logits)
-    return carry, Decision(
-        requested=requested,
+    choice = choose(policy, observe(carry.window, inputs.account), carry.hidden)
+    target, binding = risk.review(choice.requested, weights, inputs.mask, returns, inputs.limits)
+    probabilities, spread, confidence = _certainty(policy, choice.outputs[None])
+    return dataclasses.replace(carry, hidden=choice.hidden), Decision(
+        requested=choice.requested,
         target=target,
         binding=binding,
-        action=action[0],
-        probabilities=probabilities[0],
-        value=value[0],
-        confidence=probabilities.max(),
+        action=choice.action,
+        probabilities=probabilities,
+        spread=spread,
+        value=choice.value,
+        confidence=confidence,
     )
+
+
+def choose(policy: Policy, observation: Observation, hidden: jax.Array) -> Choice:
+    """The policy's action on one observation; hidden: f32[H], its memory before it."""
+    one = jax.tree.map(lambda leaf: leaf[None], observation)
+    outputs, value, after = policy.assess(one, hidden[None])
+    action = policy.head.mode(outputs)[0]
+    # 0 times what is not finite is NaN; as a product it costs the exported graph one node
+    unless_finite = (outputs @ np.zeros((outputs.shape[1], 1), np.float32))[0]
+    requested = policy.actions.exposure(action) + unless_finite
+    return Choice(requested, action, outputs[0], value[0], after[0])
+
+
+def _certainty(policy: Policy, outputs: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Probabilities, spread and confidence, see `Decision`, of outputs f32[1, num_outputs]."""
+    spec, nothing = policy.actions.spec, jnp.zeros(0, jnp.float32)
+    if spec.is_discrete:
+        probabilities = jax.nn.softmax(outputs.reshape(-1, len(spec.numbers)))
+        return probabilities.reshape(-1), nothing, probabilities.max(axis=1).min()
+    spread = jnp.zeros_like(policy.head.mode(outputs))
+    if isinstance(policy.head, Uncertain):
+        spread = policy.head.spread(outputs)
+    low, high = spec.bounds
+    return nothing, spread[0], 1.0 - spread.max() / (0.5 * (high - low))
 
 
 def _see_bar(policy: Policy, inputs: Inputs, carry: Carry) -> Carry:
@@ -133,26 +207,36 @@ def _see_bar(policy: Policy, inputs: Inputs, carry: Carry) -> Carry:
     bar = features.make_bar(prices, volume, inputs.context, inputs.clock)
     indicators, raw = features.update(policy.features, carry.indicators, bar)
     row = features.normalise(policy.normaliser, raw, policy.features.clip).reshape(1, -1)
-    return Carry(indicators=indicators, window=jnp.concatenate([carry.window[1:], row]))
+    window = jnp.concatenate([carry.window[1:], row])
+    return dataclasses.replace(carry, indicators=indicators, window=window)
 
 
 def observe(window: jax.Array, account: jax.Array) -> Observation:
-    """The observation of a window f32[W, F] and an account vector f32[3A + 3]."""
+    """The observation of a window f32[W, A * F] and an account vector f32[3A + 3]."""
+    num_assets = (account.shape[0] - 3) // 3
+    if num_assets > 1:
+        window = window.reshape(window.shape[0], num_assets, -1)
     return Observation(market=window, account=features.account_features(account))
 
 
-def explain(policy: Policy, window: jax.Array, account: jax.Array) -> jax.Array:
-    """What each input adds to the choice made: f32[F + 3A + 3], feature columns, then account.
+def explain(policy: Policy, window: jax.Array, account: jax.Array, hidden: jax.Array) -> jax.Array:
+    """What each input adds to the choice made: f32[A * F + 3A + 3], the feature columns of each
+    asset, then the account.
 
-    Gradient times input (Shrikumar et al. 2017) of the largest logit's lead over the mean logit,
-    summed over the window's rows.
+    Gradient times input (Shrikumar et al. 2017), summed over the window's rows: of levels, of the
+    largest output's lead over the mean one, summed over assets; else of the exposure requested,
+    absolute and summed over assets. hidden: f32[H], the memory before the decision.
     """
     observation = observe(window, account)
+    spec = policy.actions.spec
 
-    def lead(observation: Observation) -> jax.Array:
-        logits = policy.assess(jax.tree.map(lambda leaf: leaf[None], observation))[0][0]
-        return logits.max() - logits.mean()
+    def size(observation: Observation) -> jax.Array:
+        choice = choose(policy, observation, hidden)
+        if not spec.is_discrete:
+            return jnp.abs(choice.requested).sum()
+        outputs = choice.outputs.reshape(-1, len(spec.numbers))
+        return (outputs.max(axis=1) - outputs.mean(axis=1)).sum()
 
-    gradient = jax.grad(lead)(observation)
-    market = (gradient.market * observation.market).sum(axis=0)
+    gradient = jax.grad(size)(observation)
+    market = (gradient.market * observation.market).sum(axis=0).reshape(-1)
     return jnp.concatenate([market, gradient.account * observation.account])

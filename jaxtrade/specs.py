@@ -174,7 +174,45 @@ def as_json(value: Any) -> str:
     return json.dumps(dataclasses.asdict(value), sort_keys=True)
 
 
-BUNDLE_FORMAT = 1
+ACTION_KINDS = ("levels", "exposure", "weights", "long_short")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ActionSpec:
+    """What the actions of a policy are, for A assets.
+
+    `kind` and its `numbers`: levels, the exposures that an index stands for, i32[] for one asset,
+    i32[A] for several; exposure, the lowest and the highest, f32[A]; weights, their gross, shares
+    of the assets and of cash f32[A + 1]; long_short, their gross, weights f32[A] from -1 to 1.
+    """
+
+    kind: str
+    numbers: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if self.kind not in ACTION_KINDS:
+            raise unknown_name("kind of actions", self.kind, ACTION_KINDS)
+
+    @property
+    def is_discrete(self) -> bool:
+        """Whether actions are indices."""
+        return self.kind == "levels"
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest that a number of an action can be."""
+        if self.kind == "levels":
+            return 0.0, len(self.numbers) - 1.0
+        if self.kind == "exposure":
+            return self.numbers[0], self.numbers[1]
+        return (0.0, 1.0) if self.kind == "weights" else (-1.0, 1.0)
+
+    def size(self, num_assets: int) -> int:
+        """How many numbers an action has."""
+        return num_assets + (self.kind == "weights")
+
+
+BUNDLE_FORMAT = 2
 """Version of what a policy bundle holds; a reader refuses any other."""
 
 
@@ -188,19 +226,20 @@ def account_fields(num_assets: int) -> tuple[str, ...]:
 class BundleMetadata:
     """What a policy bundle says of itself, kept as JSON inside its ONNX file.
 
-    `features` and `levels` are the policy's. A decision counts after `warmup_bars` bars. `limits`
+    `features` and `actions` are the policy's. A decision counts after `warmup_bars` bars. `limits`
     and `no_trade_band` are defaults. `spans`: first and last stamp of each, by name;
     `fingerprint`: of the data; `commit`: of the source; `metrics`: figures of the training, None
     where one was not finite.
 
-    The export fills in the rest: `columns`, the F feature columns; `groups`, the indicator or
+    The export fills in the rest: `hidden_size`, H, numbers that the network remembers, 0 without a
+    memory; `columns`, the F feature columns; `groups`, the indicator or
     context column that each belongs to; `carry_init`, the indicators' carry [K][A] before the
     first bar (the window starts as zeros).
     """
 
     agent: str
     features: FeatureSpec
-    levels: tuple[float, ...]
+    actions: ActionSpec
     symbols: tuple[str, ...]
     bar_seconds: int
     warmup_bars: int
@@ -210,6 +249,7 @@ class BundleMetadata:
     fingerprint: str
     commit: str
     metrics: dict[str, float | None]
+    hidden_size: int = 0
     columns: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     carry_init: tuple[tuple[float, ...], ...] = ()
@@ -261,7 +301,7 @@ class BundleMetadata:
 def _metadata(tree: dict[str, Any]) -> BundleMetadata:
     """The metadata from its JSON tree; any error of Python's where it has another shape."""
     fields = {field.name: tree[field.name] for field in dataclasses.fields(BundleMetadata)}
-    spec, limits = fields["features"], fields["limits"]
+    spec, limits, actions = fields["features"], fields["limits"], fields["actions"]
     unlimited = float("inf")
     known: dict[str, Any] = {k: unlimited if v is None else v for k, v in limits.items()}
     return BundleMetadata(
@@ -275,7 +315,10 @@ def _metadata(tree: dict[str, Any]) -> BundleMetadata:
                 bar_seconds=int(spec.get("bar_seconds", 0)),
             ),
             "limits": RiskLimits(**known),
-            "levels": tuple(float(level) for level in fields["levels"]),
+            "actions": ActionSpec(
+                kind=str(actions["kind"]), numbers=tuple(map(float, actions["numbers"]))
+            ),
+            "hidden_size": int(fields["hidden_size"]),
             "symbols": tuple(fields["symbols"]),
             "warmup_bars": int(fields["warmup_bars"]),
             "bar_seconds": int(fields["bar_seconds"]),

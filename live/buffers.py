@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from jaxtrade.specs import CLOCK_FIELDS, HARD_LIMITS, BundleMetadata, JaxtradeError
 
 F32 = NDArray[np.float32]
+Numbers = NDArray[np.float32] | NDArray[np.int32]
 Told = tuple[F32, F32, F32, F32, F32, F32]
 """Bar, context, clock, mask, account, limits: see `decision.Inputs`."""
 
@@ -21,12 +22,13 @@ class Buffers:
     set and writes carry and results into the other, so a decision that is refused spoils nothing.
 
     What must be finite lies side by side: of what is told, all but the limits; of what is written,
-    window (its last row is the new one), indicators and target, then the other outputs.
+    window (its last row is the new one), indicators, hidden and target, then the other outputs.
     """
 
     def __init__(self, metadata: BundleMetadata) -> None:
         assets = len(metadata.symbols)
-        width, actions = assets * len(metadata.columns), len(metadata.levels)
+        width, spec = assets * len(metadata.columns), metadata.actions
+        size = spec.size(assets)
         told = {
             "bar": (assets, 5),
             "context": (len(metadata.features.context),),
@@ -44,58 +46,66 @@ class Buffers:
         written = {
             "window": (metadata.features.window, width),
             "indicators": (len(metadata.carry_init), assets),
+            "hidden": (metadata.hidden_size,),
             "target": (assets,),
             "requested": (assets,),
-            "probabilities": (actions,),
+            "probabilities": (assets * len(spec.numbers) if spec.is_discrete else 0,),
+            **({} if spec.is_discrete else {"spread": (size,), "action": (size,)}),
             "value": (1,),
             "confidence": (1,),
         }
         self._written, blocks = zip(*(_block(**written) for _ in (0, 1)), strict=True)
         start = (metadata.features.window - 1) * width
-        results = len(blocks[0]) - (2 * assets + actions + 2)
+        results = sum(math.prod(written[name]) for name in ("window", "indicators", "hidden"))
         self._new = [block[start : results + assets] for block in blocks]
         self._results = [block[results:] for block in blocks]
         self._fact_is_finite = np.ones(len(self._facts[0]), np.bool_)
         self._new_is_finite = np.ones(len(self._new[0]), np.bool_)
         self._all_facts = self._fact_is_finite.tobytes()
         self._all_new = self._new_is_finite.tobytes()
-        self._integers = np.zeros(2, np.int32)
-        self._num_assets = assets
+        self._integers = np.zeros(1 + assets, np.int32)
+        self._num_assets, self._is_discrete = assets, spec.is_discrete
+        self._before = np.zeros(metadata.hidden_size, np.float32)
         self._contributions = np.zeros(width + len(metadata.account_fields), np.float32)
         each = (*metadata.groups * assets, *metadata.account_fields)
         self._groups = tuple(dict.fromkeys(each))
         self._members = np.asarray([[g == one for one in each] for g in self._groups], np.float32)
 
-    def bind(self, session: ort.InferenceSession, *, told: int, carry: int) -> ort.IOBinding:
-        """The binding of a session that reads sets `told` and `carry` and writes the other carry.
+    def bind_deciding(self, session: ort.InferenceSession, turn: int) -> ort.IOBinding:
+        """The binding of a session that decides on set `turn` and writes the other one.
 
         Raises:
-            ValueError: the session has inputs or outputs that there are no buffers for.
+            ValueError: the session has other inputs or outputs than there are buffers for.
         """
-        read, written = self._written[carry], self._written[1 - carry]
-        sources = {
-            **self._told[told],
-            "indicators": read["indicators"],
-            "window": read["window"],
-        }
-        targets = {
-            **written,
-            "next_indicators": written["indicators"],
-            "next_window": written["window"],
-            "binding": self._integers[:1],
-            "action": self._integers[1:],
-            "contributions": self._contributions,
-        }
-        binding = session.io_binding()
-        for node in session.get_inputs():
-            binding.bind_ortvalue_input(node.name, _shared(node, sources))
-        for node in session.get_outputs():
-            binding.bind_ortvalue_output(node.name, _shared(node, targets))
-        return binding
+        read, written = self._written[turn], self._written[1 - turn]
+        carry = ("indicators", "window", "hidden")
+        sources = {**self._told[turn], **{name: read[name] for name in carry}}
+        targets = {"action": self._integers[1:], "binding": self._integers[:1]}
+        targets |= {f"next_{name}" if name in carry else name: x for name, x in written.items()}
+        return _bound(session, sources, targets)
 
-    def carry(self, turn: int) -> tuple[F32, F32]:
-        """Indicators and window of a set."""
-        return self._written[turn]["indicators"], self._written[turn]["window"]
+    def bind_explaining(self, session: ort.InferenceSession, turn: int) -> ort.IOBinding:
+        """The binding of a session that explains the decision whose carry is in set `turn`.
+
+        Raises:
+            ValueError: as above.
+        """
+        sources = {
+            "window": self._written[turn]["window"],
+            "account": self._told[1 - turn]["account"],
+            "hidden_before": self._before,
+        }
+        return _bound(session, sources, {"contributions": self._contributions})
+
+    def carry(self, turn: int) -> tuple[F32, F32, F32]:
+        """Indicators, window and the network's memory of a set."""
+        written = self._written[turn]
+        return written["indicators"], written["window"], written["hidden"]
+
+    def keep_memory(self, turn: int) -> None:
+        """Keep the memory that the last decision began with, for explaining it."""
+        if self._before.size:
+            self._before[...] = self._written[turn]["hidden"]
 
     def tell(self, turn: int, given: Told) -> None:
         """Copy what is known at a decision into a set, and refuse what is wrong."""
@@ -116,7 +126,7 @@ class Buffers:
         if self._fact_is_finite.tobytes() != self._all_facts or allowed != self._good_limits:
             self._check(self._told[turn])
 
-    def read(self, turn: int) -> tuple[F32, F32, int, int, F32, float, float]:
+    def read(self, turn: int) -> tuple[F32, F32, int, int | Numbers, F32, F32, float, float]:
         """The numbers of the decision written into a set, in the order of `Decision`."""
         np.isfinite(self._new[turn], self._new_is_finite)
         if self._new_is_finite.tobytes() != self._all_new:
@@ -124,9 +134,15 @@ class Buffers:
             raise JaxtradeError(f"bar {bar} makes the carry or the target not finite")
         assets, floats = self._num_assets, self._results[turn].copy()
         requested, target = floats[assets : 2 * assets], floats[:assets]
-        binding, action = self._integers.tolist()
         value, confidence = floats[-2:].tolist()
-        return requested, target, binding, action, floats[2 * assets : -2], value, confidence
+        certain, none = floats[2 * assets : -2], floats[:0]
+        if not self._is_discrete:
+            spread, action = np.split(certain, 2)
+            binding = int(self._integers[0])
+            return requested, target, binding, action, none, spread, value, confidence
+        binding, *actions = self._integers.tolist()
+        index = actions[0] if assets == 1 else self._integers[1:].copy()
+        return requested, target, binding, index, certain, none, value, confidence
 
     def contributions(self) -> dict[str, float]:
         """What the explaining graph has written, summed up by group."""
@@ -170,6 +186,24 @@ def _block(**shapes: tuple[int, ...]) -> tuple[dict[str, F32], F32]:
     parts = np.split(block, np.cumsum(sizes)[:-1])
     named = zip(shapes.items(), parts, strict=True)
     return {name: part.reshape(shape) for (name, shape), part in named}, block
+
+
+def _bound(
+    session: ort.InferenceSession, sources: dict[str, Any], targets: dict[str, Any]
+) -> ort.IOBinding:
+    """A binding of just these arrays, but for those without a number."""
+    binding = session.io_binding()
+    for arrays, nodes, bind in (
+        (sources, session.get_inputs(), binding.bind_ortvalue_input),
+        (targets, session.get_outputs(), binding.bind_ortvalue_output),
+    ):
+        missing = {name for name, array in arrays.items() if array.size}
+        for node in nodes:
+            bind(node.name, _shared(node, arrays))
+            missing.discard(node.name)
+        if missing:
+            raise ValueError(f"no {', '.join(sorted(missing))}")
+    return binding
 
 
 def _shared(node: Any, arrays: dict[str, NDArray[Any]]) -> ort.OrtValue:

@@ -2,11 +2,12 @@
 that is needed to run them.
 
 The graph is `decision.decide` itself. Inputs: bar [A, 5], context [C], clock [3], mask [A],
-account [3A + 3], limits [5], indicators [K, A], window [W, A * F]; they are there whether used or
-not, but for context where C is 0, and indicators and next_indicators where K is 0. Outputs:
-next_indicators, next_window, requested, target, binding, action, probabilities, value, confidence;
-they may have other axes of length 1 than in JAX, and have one at least. The explaining graph,
-window and account to contributions, is kept in the file's metadata.
+account [3A + 3], limits [5], indicators [K, A], window [W, A * F], hidden [H]; they are there
+whether used or not, but for those without a number. Outputs: next_indicators, next_window,
+next_hidden, requested, target, binding, action, probabilities, spread, value, confidence, again
+but for those without a number; they may have other axes of length 1 than in JAX, and have one at
+least. The explaining graph, window, account and hidden_before to contributions, is kept in the
+file's metadata.
 
 Of the modules in `live` this one alone imports JAX.
 """
@@ -25,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import onnx
-from numpy.typing import NDArray
+from jax.extend.core import jaxpr_as_fun
 
 from jaxtrade import decision, features
 from jaxtrade.decision import Carry, Inputs, Policy
@@ -44,11 +45,15 @@ TOLERANCE = 1e-4
 """Largest difference from JAX, absolute or relative; a choice may differ where the best two
 probabilities are ten times as close."""
 
+EXPOSURE_TOLERANCE = 1e-5
+"""The same of actions and exposures."""
+
 CHECKED_BARS = 8
 
 OUTPUTS = (
     "next_indicators",
     "next_window",
+    "next_hidden",
     *(field.name for field in dataclasses.fields(decision.Decision)),
 )
 
@@ -70,15 +75,16 @@ def bundle(policy: Policy, metadata: BundleMetadata) -> bytes:
     """The content of a policy's bundle, checked against the policy on random bars.
 
     Raises:
-        JaxtradeError: the metadata is of other features or levels, or ONNX cannot say what the
+        JaxtradeError: the metadata is of other features or actions, or ONNX cannot say what the
             policy does, or says it wrongly.
     """
-    if (metadata.features, metadata.levels) != (policy.features, tuple(policy.levels)):
-        raise JaxtradeError("the metadata's features and levels are not those of the policy")
+    if (metadata.features, metadata.actions) != (policy.features, policy.actions.spec):
+        raise JaxtradeError("the metadata's features and actions are not those of the policy")
     assets = len(metadata.symbols)
-    carry = decision.init_carry(policy.features, assets)
+    carry = decision.init_carry(policy.features, assets, policy.hidden_size)
     metadata = dataclasses.replace(
         metadata,
+        hidden_size=policy.hidden_size,
         columns=features.columns(policy.features),
         groups=features.groups(policy.features),
         carry_init=tuple(map(tuple, np.asarray(carry.indicators).tolist())),
@@ -105,52 +111,72 @@ def _deciding(policy: Policy, carry: Carry, assets: int) -> onnx.ModelProto:
         "limits": (len(HARD_LIMITS),),
         "indicators": carry.indicators.shape,
         "window": carry.window.shape,
+        "hidden": carry.hidden.shape,
     }
     empty = {name: jnp.zeros(shape) for name, shape in shapes.items() if not all(shape)}
     shapes = {name: shape for name, shape in shapes.items() if name not in empty}
 
     def decide(*arrays: jax.Array) -> dict[str, jax.Array]:
         values = {**empty, **dict(zip(shapes, arrays, strict=True))}
-        before = Carry(indicators=values.pop("indicators"), window=values.pop("window"))
+        before = Carry(**{name: values.pop(name) for name in vars(carry)})
         after, decided = decision.decide(policy, Inputs(**values), before)
-        outputs = {"next_indicators": after.indicators, "next_window": after.window}
+        outputs = {f"next_{name}": value for name, value in vars(after).items()}
         return outputs | {name: jnp.ravel(value) for name, value in vars(decided).items()}
 
-    outputs = [name for name in OUTPUTS if name.removeprefix("next_") not in empty]
-    return _graph(decide, shapes, outputs)
+    return _graph(decide, shapes, OUTPUTS)
 
 
 def _explaining(policy: Policy, carry: Carry, assets: int) -> onnx.ModelProto:
     """The graph of `explain`."""
     shapes: Shapes = {"window": carry.window.shape, "account": (len(account_fields(assets)),)}
+    if policy.hidden_size:
+        shapes["hidden_before"] = carry.hidden.shape
 
-    def explain(window: jax.Array, account: jax.Array) -> dict[str, jax.Array]:
-        return {"contributions": decision.explain(policy, window, account)}
+    def explain(
+        window: jax.Array, account: jax.Array, hidden: jax.Array = carry.hidden
+    ) -> jax.Array:
+        return decision.explain(policy, window, account, hidden)
 
-    return _graph(explain, shapes, ["contributions"])
+    # the converter puts functions of its own, without derivatives, in place of many of JAX's
+    with _one_line_errors():
+        derived = jaxpr_as_fun(jax.make_jaxpr(explain)(*_arrays(shapes)))
+    return _graph(lambda *seen: {"contributions": derived(*seen)[0]}, shapes, ("contributions",))
 
 
 def _graph(
-    function: Callable[..., dict[str, jax.Array]], shapes: Shapes, outputs: list[str]
+    function: Callable[..., dict[str, jax.Array]], shapes: Shapes, names: tuple[str, ...]
 ) -> onnx.ModelProto:
     """A function of f32 arrays to arrays by name as an ONNX graph, simplified and checked."""
-    arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes.values()]
+    arrays = _arrays(shapes)
 
     def listed(*arrays: jax.Array) -> list[jax.Array]:
         values = function(*arrays)
         return [values[name] for name in outputs]
 
-    try:
+    with _one_line_errors():
+        sizes = {name: value.size for name, value in jax.eval_shape(function, *arrays).items()}
+        outputs = [name for name in names if sizes[name]]
         with _silence():
             import jax2onnx  # takes seconds, which only an export is worth
 
             model = jax2onnx.to_onnx(listed, arrays, input_names=list(shapes), output_names=outputs)
         model = simplify(model)
         onnx.checker.check_model(model, full_check=True)
-    except Exception as error:  # whatever the converter stumbles over
+    return model
+
+
+def _arrays(shapes: Shapes) -> list[jax.ShapeDtypeStruct]:
+    return [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes.values()]
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Raise whatever JAX and the converter stumble over as one JaxtradeError."""
+    try:
+        yield
+    except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise JaxtradeError(f"the policy cannot be said in ONNX: {reason}") from error
-    return model
 
 
 @contextlib.contextmanager
@@ -172,33 +198,30 @@ def _compare(policy: Policy, exported: OnnxPolicy) -> None:
     Raises:
         JaxtradeError: they differ.
     """
-    assets = len(exported.metadata.symbols)
+    assets, spec = len(exported.metadata.symbols), policy.actions.spec
     decide = jax.jit(lambda inputs, carry: decision.decide(policy, inputs, carry))
-    explain = jax.jit(lambda window, account: decision.explain(policy, window, account))
+    explain = jax.jit(lambda *seen: decision.explain(policy, *seen))
     members = np.asarray(exported.metadata.groups * assets + exported.metadata.account_fields)
-    carry, rng = decision.init_carry(policy.features, assets), np.random.default_rng(0)
+    carry = decision.init_carry(policy.features, assets, policy.hidden_size)
+    rng = np.random.default_rng(0)
     for _ in range(CHECKED_BARS):
         inputs = _random_inputs(rng, len(policy.features.context), assets)
         got = exported.decide(*map(np.asarray, vars(inputs).values()))
         with _silence():
-            carry, wanted = decide(inputs, carry)
-            contributions = np.asarray(explain(carry.window, inputs.account))
-        pairs = {
-            "the indicators": (exported.carry().indicators, carry.indicators),
-            "the window": (exported.carry().window, carry.window),
-            "value": (got.value, wanted.value),
-            "probabilities": (got.probabilities, wanted.probabilities),
-        }
-        if _lead(np.asarray(wanted.probabilities)) > 10 * TOLERANCE:
-            names = ("requested", "target", "binding", "action")
-            pairs |= {name: (getattr(got, name), getattr(wanted, name)) for name in names}
-            explained = exported.explain()
-            pairs |= {
-                f"the part of {name}": (explained[name], contributions[members == name].sum())
-                for name in explained
-            }
-        for name, (mine, other) in pairs.items():
-            _require_close(name, np.asarray(mine, np.float64), np.asarray(other, np.float64))
+            before, (carry, wanted) = carry.hidden, decide(inputs, carry)
+            contributions = np.asarray(explain(carry.window, inputs.account, before))
+        for name, mine in exported.carry()._asdict().items():
+            if name != "bars_seen":
+                _require_close(f"the carry's {name}", mine, getattr(carry, name))
+        for name in ("value", "probabilities", "spread", "confidence"):
+            _require_close(name, getattr(got, name), getattr(wanted, name))
+        if spec.is_discrete and _lead(wanted.probabilities, len(spec.numbers)) <= 10 * TOLERANCE:
+            continue
+        for name in ("requested", "target", "binding", "action"):
+            mine, other = getattr(got, name), getattr(wanted, name)
+            _require_close(name, mine, other, tolerance=EXPOSURE_TOLERANCE)
+        for name, part in exported.explain().items():
+            _require_close(f"the part of {name}", part, contributions[members == name].sum())
 
 
 def _random_inputs(rng: np.random.Generator, num_context: int, assets: int) -> Inputs:
@@ -217,13 +240,14 @@ def _random_inputs(rng: np.random.Generator, num_context: int, assets: int) -> I
     return Inputs(**{name: jnp.asarray(value, jnp.float32) for name, value in arrays.items()})
 
 
-def _lead(probabilities: NDArray[np.float32]) -> float:
-    """By how much the best probability leads; 0 where one is not a number."""
-    best, second = np.sort(probabilities)[:-3:-1]
-    return float(np.nan_to_num(best - second))
+def _lead(probabilities: jax.Array, num_levels: int) -> float:
+    """By how much an asset's best probability leads, at least; 0 where one is not a number."""
+    second, best = np.sort(np.reshape(probabilities, (-1, num_levels)), axis=1)[:, -2:].T
+    return float(np.nan_to_num(best - second).min())
 
 
-def _require_close(name: str, mine: Any, other: Any) -> None:
-    if not np.allclose(mine, other, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
+def _require_close(name: str, mine: Any, other: Any, *, tolerance: float = TOLERANCE) -> None:
+    mine, other = np.asarray(mine, np.float64), np.asarray(other, np.float64)
+    if not np.allclose(mine, other, rtol=tolerance, atol=tolerance, equal_nan=True):
         apart = np.nanmax(np.abs(mine - other))
         raise JaxtradeError(f"{name} in ONNX and in JAX are {apart:.1e} apart: not exported")

@@ -69,7 +69,7 @@ class Graph:
             node = renamed(node, names)
             result = rule(self, node)
             if isinstance(result, str):
-                names[node.output[0]] = result
+                names[node.output[0]] = names.get(result, result)  # the rule read an old node
             else:
                 nodes += [node] if result is None else result
         self.nodes = [renamed(node, names) for node in nodes]

@@ -1,9 +1,9 @@
 """An exported policy, bar by bar, without JAX.
 
 The bundle's graph maps a bar and the carry (the indicators' recursions, the window of feature
-rows) to a decision and the next carry. The carry stays in two sets of buffers that onnxruntime
-reads and writes in turn, so that a decision copies the numbers of one bar and no more. What is
-refused, be it an input or a result, leaves the carry as it was.
+rows, the network's memory) to a decision and the next carry. The carry stays in two sets of buffers
+that onnxruntime reads and writes in turn, so that a decision copies the numbers of one bar and no
+more. What is refused, be it an input or a result, leaves the carry as it was.
 """
 
 import base64
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import onnxruntime as ort
 
-from jaxtrade.live.buffers import F32, Buffers
+from jaxtrade.live.buffers import F32, Buffers, Numbers
 from jaxtrade.specs import BundleMetadata, JaxtradeError
 from jaxtrade.storage import read_bytes
 
@@ -23,23 +23,30 @@ EXPLAIN_KEY = "jaxtrade_explain"
 
 
 class Decision(NamedTuple):
-    """What `decision.Decision` holds, as arrays of one's own and plain numbers."""
+    """What `decision.Decision` holds, as arrays of one's own and plain numbers.
+
+    action: an int where it is the index of one asset's level, else an array; see `ActionSpec`.
+    """
 
     requested: F32
     target: F32
     binding: int
-    action: int
+    action: int | Numbers
     probabilities: F32
+    spread: F32
     value: float
     confidence: float
 
 
 class Carry(NamedTuple):
-    """All that a policy remembers: bars seen, indicators f32[K, A], window f32[W, A * F]."""
+    """All that a policy remembers: bars seen, indicators f32[K, A], window f32[W, A * F], hidden
+    f32[H], the network's memory.
+    """
 
     bars_seen: int
     indicators: F32
     window: F32
+    hidden: F32
 
 
 class OnnxPolicy:
@@ -75,18 +82,25 @@ class OnnxPolicy:
         self._explainer = _session(explaining, threads, name)
         self._buffers = Buffers(self.metadata)
         try:
-            bind, turns = self._buffers.bind, (0, 1)
-            self._decides = [bind(self._session, told=turn, carry=turn) for turn in turns]
-            self._explains = [bind(self._explainer, told=1 - turn, carry=turn) for turn in turns]
+            buffers, turns = self._buffers, (0, 1)
+            self._decides = [buffers.bind_deciding(self._session, turn) for turn in turns]
+            self._explains = [buffers.bind_explaining(self._explainer, turn) for turn in turns]
         except ValueError as error:
             raise JaxtradeError(f"{name}: its graph does not fit its metadata: {error}") from error
         self.reset()
 
     def reset(self) -> None:
         """Forget everything: back to before the first bar."""
-        indicators, window = self._buffers.carry(0)
+        indicators, *others = self._buffers.carry(0)
         start = np.asarray(self.metadata.carry_init, np.float32).reshape(indicators.shape)
-        self.restore(Carry(0, start, np.zeros_like(window)))
+        self.restore(Carry(0, start, *map(np.zeros_like, others)))
+
+    def forget(self) -> None:
+        """Begin an episode: the network's memory is gone, what the features have seen stays.
+
+        As in training, where an episode begins after the bars that fill its first window.
+        """
+        self._buffers.carry(self._turn)[2][...] = 0
 
     @property
     def is_warm(self) -> bool:
@@ -95,8 +109,7 @@ class OnnxPolicy:
 
     def carry(self) -> Carry:
         """A copy of all that it remembers."""
-        indicators, window = self._buffers.carry(self._turn)
-        return Carry(self.bars_seen, indicators.copy(), window.copy())
+        return Carry(self.bars_seen, *(each.copy() for each in self._buffers.carry(self._turn)))
 
     def restore(self, carry: Carry) -> None:
         """Go on from a carry of the same bundle.
@@ -105,7 +118,7 @@ class OnnxPolicy:
             JaxtradeError: its arrays have other shapes, or numbers that are not finite.
         """
         own = self._buffers.carry(0)
-        for name, mine, given in zip(("indicators", "window"), own, carry[1:], strict=True):
+        for name, mine, given in zip(Carry._fields[1:], own, carry[1:], strict=True):
             if np.shape(given) != mine.shape or not np.isfinite(given).all():
                 raise JaxtradeError(f"carry: give {name} as finite numbers of shape {mine.shape}")
         for mine, given in zip(own, carry[1:], strict=True):
@@ -127,6 +140,7 @@ class OnnxPolicy:
         self._buffers.tell(turn, (bar, context, clock, mask, account, limits))
         self._session.run_with_iobinding(self._decides[turn])
         decision = Decision(*self._buffers.read(1 - turn))
+        self._buffers.keep_memory(turn)
         self._turn = 1 - turn
         self._has_decided = True
         self.bars_seen += 1
@@ -135,8 +149,8 @@ class OnnxPolicy:
     def explain(self) -> dict[str, float]:
         """What each feature and each number of the account added to the last choice.
 
-        Gradient times input of the largest logit's lead over the mean one, see `decision.explain`,
-        summed up by `BundleMetadata.groups` and `account_fields`.
+        Gradient times input of the chosen level's lead, or of the exposure requested, see
+        `decision.explain`, summed up by `BundleMetadata.groups` and `account_fields`.
 
         Raises:
             JaxtradeError: there has been no decision since the start, a reset or a restore.

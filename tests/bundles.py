@@ -5,8 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtrade import decision, features
-from jaxtrade.agents.networks import ActorCritic, Torso
+from jaxtrade.agents.distributions import Categorical
+from jaxtrade.agents.networks import ActorCritic
+from jaxtrade.agents.torsos import Torso
 from jaxtrade.decision import Inputs, Observation, Policy
+from jaxtrade.envs import Levels
 from jaxtrade.features import Normaliser
 from jaxtrade.live.export import bundle
 from jaxtrade.live.policy import OnnxPolicy
@@ -32,11 +35,16 @@ def network_policy(spec: FeatureSpec, scaling: Normaliser, *, seed=0, hidden=(64
     )
     params = network.init(jax.random.key(seed), seen, jnp.zeros((1, 0)))["params"]
     params["actor"] = jax.tree.map(lambda leaf: 200 * leaf, params["actor"])
+    return of_levels(spec, scaling, lambda *seen: network.apply({"params": params}, *seen))
+
+
+def of_levels(spec: FeatureSpec, scaling: Normaliser, assess) -> Policy:
     return Policy(
         features=spec,
-        levels=LEVELS,
         normaliser=scaling,
-        assess=lambda obs: network.apply({"params": params}, obs, jnp.zeros((1, 0)))[:2],
+        actions=Levels(LEVELS),
+        head=Categorical(len(LEVELS)),
+        assess=assess,
     )
 
 
@@ -46,20 +54,18 @@ def linear_policy(spec: FeatureSpec, market_weights, account_weights, bias, **sc
     account_weights = np.asarray(account_weights, np.float32)
     bias = np.asarray([bias], np.float32)
 
-    def assess(obs: Observation):
+    def assess(obs: Observation, hidden):
         logits = obs.market[:, -1] @ market_weights + obs.account @ account_weights + bias
-        return logits, jnp.full(obs.account.shape[0], 7.0)
+        return logits, jnp.full(obs.account.shape[0], 7.0), hidden
 
-    return Policy(
-        features=spec, levels=LEVELS, normaliser=normaliser(spec, **scaling), assess=assess
-    )
+    return of_levels(spec, normaliser(spec, **scaling), assess)
 
 
 def metadata_of(policy: Policy, **changes) -> BundleMetadata:
     fields = {
         "agent": "ppo",
         "features": policy.features,
-        "levels": policy.levels,
+        "actions": policy.actions.spec,
         "symbols": ("X",),
         "bar_seconds": 60,
         "warmup_bars": features.warmup_bars(policy.features),
@@ -139,5 +145,5 @@ def assert_decide_alike(policy: Policy, live: OnnxPolicy, rows) -> dict[str, flo
     assert max(gaps["indicators"], gaps["row"]) < 1e-5, gaps
     assert max(gaps["value"], gaps["probabilities"]) < 1e-4, gaps
     assert ties < 0.01 * len(rows)
-    assert len(actions) == len(policy.levels)
+    assert len(actions) == len(LEVELS)
     return gaps

@@ -7,6 +7,7 @@ import pytest
 
 from jaxtrade import agents
 from jaxtrade.agents import PPO
+from jaxtrade.agents.distributions import Categorical
 from jaxtrade.decision import Observation
 from jaxtrade.envs import Levels, Trading, make_trading
 from jaxtrade.specs import JaxtradeError
@@ -123,12 +124,13 @@ def test_the_greedy_policy_is_the_actor_in_the_setting_it_was_trained_in():
     agent = agents.make("ppo", hidden_sizes=(8,))
     learner = jax.jit(lambda key: agent.init(key, env, params))(jax.random.key(0))
     policy = agents.greedy_policy(agent, learner.actor, env, params)
-    assert (policy.levels, policy.features) == (env.levels, env.features)
+    assert (policy.actions, policy.features) == (env.actions, env.features)
+    assert (policy.head, policy.hidden_size) == (Categorical(4), 0)
     assert policy.normaliser is params.normaliser
     obs = jax.tree.map(lambda leaf: leaf[None], env.reset(jax.random.key(1), params)[0])
     assert isinstance(obs, Observation)
-    logits, value = policy.assess(obs)
-    assert (logits.shape, value.shape) == ((1, 4), (1,))
+    logits, value, hidden = policy.assess(obs, jnp.zeros((1, 0)))
+    assert (logits.shape, value.shape, hidden.shape) == ((1, 4), (1,), (1, 0))
     expected = agent.assess(learner.actor, obs, jnp.zeros((1, 0))).outputs
     np.testing.assert_array_equal(logits, expected)
     assert jnp.isfinite(value).all()

@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtrade.agents.networks import ActorCritic, Dense, Torso
+from jaxtrade.agents.networks import ActorCritic
+from jaxtrade.agents.torsos import Dense, Torso
 from jaxtrade.decision import Observation
 
 BATCH = 5

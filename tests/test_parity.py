@@ -42,7 +42,7 @@ def describe(policy, market: Market) -> BundleMetadata:
     return BundleMetadata(
         agent="ppo",
         features=policy.features,
-        levels=policy.levels,
+        actions=policy.actions.spec,
         symbols=market.spec.symbols,
         bar_seconds=market.spec.bar_seconds,
         warmup_bars=features.warmup_bars(policy.features),

@@ -94,12 +94,11 @@ def test_a_decision_is_plain_and_keeps_its_numbers(policy):
     first = policy.decide(**facts(bar=rise()))
     assert isinstance(first, Decision)
     assert first._fields == tuple(field.name for field in dataclasses.fields(decision.Decision))
-    assert [type(value) for value in first] == [np.ndarray] * 2 + [int] * 2 + [np.ndarray] + [
+    assert [type(value) for value in first] == [np.ndarray] * 2 + [int] * 2 + [np.ndarray] * 2 + [
         float
     ] * 2
-    assert {v.dtype for v in (first.requested, first.target, first.probabilities)} == {
-        np.dtype(np.float32)
-    }
+    assert {v.dtype for v in first if isinstance(v, np.ndarray)} == {np.dtype(np.float32)}
+    assert first.spread.shape == (0,)
     before = [np.copy(value) for value in first]
     assert (first.requested, first.target, first.action, first.binding) == ([1.0], [1.0], 2, 0)
     assert (first.value, first.confidence) == (7.0, first.probabilities.max())
@@ -143,9 +142,9 @@ def test_limits_and_mask_are_live(policy):
 
 @pytest.mark.parametrize("exposure", [-0.5, 0.0], ids=["nan", "minus infinity"])
 def test_a_network_without_a_number_holds(exposure):
-    def assess(obs: Observation):
+    def assess(obs: Observation, hidden):
         held = obs.account[:, :1]
-        return jnp.concatenate([held, jnp.log(held), 3 * held], axis=1), held[:, 0]
+        return jnp.concatenate([held, jnp.log(held), 3 * held], axis=1), held[:, 0], hidden
 
     policy = dataclasses.replace(make_policy(), assess=assess)
     live = OnnxPolicy(bundle(policy, metadata_of(policy)))
@@ -209,7 +208,8 @@ def test_a_carry_of_something_else_is_refused(policy):
     for bad in (
         good._replace(window=good.window[1:]),
         good._replace(indicators=np.full_like(good.indicators, np.nan)),
-        Carry(3, np.zeros((9, 1), np.float32), good.window),
+        Carry(3, np.zeros((9, 1), np.float32), good.window, good.hidden),
+        good._replace(hidden=np.zeros(1, np.float32)),
     ):
         with pytest.raises(JaxtradeError, match=r"carry: give .* as finite numbers of shape"):
             policy.restore(bad)
@@ -316,7 +316,8 @@ def test_explanation_of_a_network_is_jaxs_gradient():
             continue
 
         def lead(market, account, action=got.action):
-            logits = policy.assess(Observation(market=market[None], account=account[None]))[0][0]
+            obs = Observation(market=market[None], account=account[None])
+            logits = policy.assess(obs, jnp.zeros((1, 0)))[0][0]
             return logits[action] - logits.mean()
 
         seen = (jnp.asarray(after.window), features.account_features(jnp.asarray(row["account"])))
@@ -337,7 +338,7 @@ def test_metadata_is_read_as_it_was_written(content, policy):
     assert got.columns == ("ema_10", "rsi", "time_of_day_sin", "time_of_day_cos")
     assert got.groups == ("ema_10", "rsi", "time_of_day", "time_of_day")
     assert got.carry_init == ((0.0,),) * 3
-    unchanged = [f.name for f in dataclasses.fields(got)][:-3]
+    unchanged = [f.name for f in dataclasses.fields(got)][:-4]
     assert unchanged[-1] == "metrics"
     for name in unchanged:
         assert getattr(got, name) == getattr(known, name), name
@@ -416,7 +417,19 @@ BROKEN = {
         "have schema",
     ),
     "key": (lambda good: with_metadata(good, limits=None), "metadata cannot be read"),
-    "levels": (lambda good: with_metadata(good, levels=[0, 1]), "graph does not fit its metadata"),
+    "levels": (
+        lambda good: with_metadata(good, actions={"kind": "levels", "numbers": [0, 1]}),
+        "graph does not fit its metadata",
+    ),
+    "kind": (
+        lambda good: with_metadata(good, actions={"kind": "level", "numbers": [0, 1]}),
+        "unknown kind of actions 'level': did you mean 'levels'",
+    ),
+    "other actions": (
+        lambda good: with_metadata(good, actions={"kind": "exposure", "numbers": [0, 1]}),
+        "graph does not fit its metadata",
+    ),
+    "memory": (lambda good: with_metadata(good, hidden_size=4), "does not fit its metadata"),
     "symbols": (lambda good: with_metadata(good, symbols=["X", "Y"]), "does not fit its metadata"),
 }
 

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from jaxtrade import risk
-from jaxtrade.decision import Policy
 from jaxtrade.specs import HARD_LIMITS, BundleMetadata, FeatureSpec, JaxtradeError, RiskLimits
-from tests.bundles import metadata_of
+from tests.bundles import metadata_of, of_levels
 from tests.reviews import (
     ASSETS,
     assert_within,
@@ -289,7 +288,7 @@ def test_limits_that_mean_nothing(limits, message):
 def test_bundles_written_before_there_were_more_limits_still_read():
     spec = FeatureSpec(names=("rsi",))
     limits = RiskLimits(max_gross=np.inf, max_drawdown=0.25, cooldown_bars=3, drawdown_scale=0.5)
-    metadata = metadata_of(Policy(features=spec, levels=(0.0, 1.0), normaliser=None, assess=None))
+    metadata = metadata_of(of_levels(spec, None, None))
     metadata = dataclasses.replace(metadata, limits=limits)
     assert BundleMetadata.from_json(metadata.to_json()).limits == limits
     tree = json.loads(metadata.to_json())

@@ -36,11 +36,11 @@ def export(path: Path) -> None:
     env, params = jaxtrade.make("Trading-v0", market=market, window=WINDOW, features=switches)
     agent = agents.make("ppo", num_envs=4, rollout_steps=8)
     state = loop.init(agent, env, params, jax.random.key(0), total_steps=1)
-    policy = agents.greedy_policy(agent, state.learner, env, params)
+    policy = agents.greedy_policy(agent, state.learner.actor, env, params)
     metadata = BundleMetadata(
         agent="ppo",
         features=env.features,
-        levels=env.levels,
+        actions=policy.actions.spec,
         symbols=market.spec.symbols,
         bar_seconds=market.spec.bar_seconds,
         warmup_bars=features.warmup_bars(env.features),

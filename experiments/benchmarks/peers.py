@@ -33,7 +33,8 @@ class Trainer:
 
 
 def rejax_trainer(algorithm: str, env: Any, env_params: Any, steps: int, **settings: Any) -> Any:
-    """rejax, whose evaluation is left out of the time; its own `evaluate` judges the end."""
+    """rejax, whose evaluation is left out of the time; its own `evaluate` judges the end, of the
+    most probable action with PPO, of what the trained policy does with the others."""
     with warnings.catch_warnings(), contextlib.suppress(ImportError):
         warnings.simplefilter("ignore")
         import rejax
@@ -59,6 +60,13 @@ def rejax_trainer(algorithm: str, env: Any, env_params: Any, steps: int, **setti
             # Their `evaluate` jits over `act` as a static argument: one that is a pure closure.
             max_steps = env_params.max_steps_in_episode
             act = algo.make_act(state)
+            if algorithm == "ppo":
+
+                def act(obs: jax.Array, key: jax.Array) -> jax.Array:
+                    rows = obs[None]
+                    found = algo.actor.apply(state.actor_ts.params, rows, method="_action_dist")
+                    return found.mode()[0]
+
             returns = evaluate.__wrapped__(
                 act, key, adapted, env_params, EVALUATION_ENVS, max_steps
             )

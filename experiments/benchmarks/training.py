@@ -250,7 +250,8 @@ def run_case(name: str, case: Case, num_seeds: int) -> None:
         print_result(metric="compile", values=[trainer.compile_seconds], unit="s", **show)
         each = {**config, "each": [round(final, 3) for final in returns[-1]]}
         show["config"] = each
-        print_result(metric="final return", values=returns[-1], unit="1", **show)
+        if np.isfinite(returns[-1]).all():
+            print_result(metric="final return", values=returns[-1], unit="1", **show)
     for position, trainer in enumerate(trainers):
         if trainer.impl in case.wanted:
             wanted = {"wanted": case.wanted[trainer.impl]}

@@ -1,0 +1,145 @@
+"""Where training runs: on one kind of device, on all of them at once, on several hosts.
+
+Within `divided` the environments of a run, or the members of a population, are shared out over all
+devices, also those of other hosts; parameters and the market are copied to each. Training itself is
+the same program: it marks what belongs to the environments (`types.per_env`), and XLA cuts the work
+and adds the gradients up. Random numbers do not depend on the number of devices, and results only
+by rounding.
+"""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import jax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jaxtrade.specs import JaxtradeError
+
+T = TypeVar("T")
+
+ENVS, MEMBERS = "envs", "members"
+"""What a mesh divides."""
+
+
+def use_device(device: str) -> None:
+    """Make JAX run on `device`: auto, cpu, gpu or tpu. Call before anything is computed.
+
+    Raises:
+        JaxtradeError: there is no such device here.
+    """
+    if device == "auto":
+        return
+    try:
+        jax.config.update("jax_default_device", jax.local_devices(backend=device)[0])
+    except RuntimeError as error:
+        found = sorted({each.platform for each in jax.devices()})
+        raise JaxtradeError(
+            f"device is {device!r}: this machine has {', '.join(found)}; give device=auto"
+        ) from error
+
+
+def platform() -> str:
+    """The kind of device that runs: cpu, gpu, tpu."""
+    return (jax.config.read("jax_default_device") or jax.local_devices()[0]).platform
+
+
+@contextlib.contextmanager
+def divided(axis: str, count: int) -> Iterator[None]:
+    """Share out `count` environments (`ENVS`) or members (`MEMBERS`) over all devices.
+
+    Raises:
+        JaxtradeError: the devices do not divide them.
+    """
+    devices = jax.devices(platform())
+    if count % len(devices):
+        raise JaxtradeError(
+            f"{count} {axis} do not divide among {len(devices)} devices: "
+            f"give a multiple of {len(devices)}"
+        )
+    if len(devices) == 1:
+        yield
+        return
+    mesh = jax.make_mesh((len(devices),), (axis,), axis_types=(AxisType.Auto,), devices=devices)
+    with jax.set_mesh(mesh):
+        yield
+
+
+def is_divided(axis: str) -> bool:
+    """Whether this runs, or is traced, within `divided(axis, ...)`."""
+    return axis in jax.sharding.get_abstract_mesh().axis_names
+
+
+def place(tree: T) -> T:
+    """What all devices need, such as the market, copied to each; unchanged if nothing is divided.
+
+    On several hosts all of them must give the same.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return tree
+    return jax.device_put(tree, NamedSharding(jax.sharding.get_mesh(), PartitionSpec()))
+
+
+def spread(tree: T) -> T:
+    """Within jit: `types.per_env` fields shared out over the devices, all else on each of them."""
+    if not is_divided(ENVS):
+        return tree
+    return jax.lax.with_sharding_constraint(tree, _layout(tree, None))
+
+
+def _layout(tree: Any, axis: int | None) -> Any:
+    """How each array lies; those below a field with an environment axis by that axis."""
+    if axis is not None:
+        return jax.tree.map(lambda _: PartitionSpec(*[None] * axis, ENVS), tree)
+
+    def of(node: Any) -> Any:
+        if not dataclasses.is_dataclass(node) or isinstance(node, type):
+            return PartitionSpec()
+        layouts = {
+            field.name: _layout(getattr(node, field.name), field.metadata.get("env_axis"))
+            for field in dataclasses.fields(node)
+            if field.metadata.get("pytree_node", True)
+        }
+        return dataclasses.replace(node, **layouts)
+
+    return jax.tree.map(of, tree, is_leaf=dataclasses.is_dataclass)
+
+
+def connect() -> None:
+    """Join the processes of a run on several hosts; call before anything is computed.
+
+    `JAXTRADE_COORDINATOR` says so: `host:port` of the first process, with
+    `JAXTRADE_NUM_PROCESSES` and `JAXTRADE_PROCESS_ID`; or `auto` where JAX finds all three by
+    itself, as on a TPU pod, under Slurm or Open MPI. Without it there is one process.
+
+    Raises:
+        JaxtradeError: a variable is missing or wrong, or the others cannot be reached.
+    """
+    coordinator = os.environ.get("JAXTRADE_COORDINATOR", "")
+    if not coordinator or jax.distributed.is_initialized():
+        return
+    try:
+        if coordinator == "auto":
+            jax.distributed.initialize()
+            return
+        count, index = _number("JAXTRADE_NUM_PROCESSES"), _number("JAXTRADE_PROCESS_ID")
+        jax.distributed.initialize(coordinator, count, index)
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise JaxtradeError(
+            f"JAXTRADE_COORDINATOR is {coordinator!r}: the hosts do not join: {reason}"
+        ) from error
+
+
+def is_main() -> bool:
+    """Whether this process writes files and messages: one of all hosts does."""
+    return jax.process_index() == 0
+
+
+def _number(name: str) -> int:
+    text = os.environ.get(name, "")
+    if not text.isdecimal():
+        raise JaxtradeError(f"{name} is {text!r}: give a whole number beside JAXTRADE_COORDINATOR")
+    return int(text)
