@@ -79,7 +79,7 @@ class APG(Settings):
         head = head_for(env.action_space(env_params))
         obs = one_observation(env, env_params)
         network = self._network(head.num_outputs)
-        params: Any = network.init(key, obs, jnp.zeros((1, self.hidden_size)))
+        params = network.init(key, obs, jnp.zeros((1, self.hidden_size)))
         return Learner(
             actor=Actor(params=params, head=head),
             optimiser=optimiser(self.max_grad_norm).init(params),
@@ -89,8 +89,8 @@ class APG(Settings):
     def assess(self, actor: Actor, obs: Any, hidden: jax.Array) -> Assessment:
         """See `Agent`; the value is not known, 0."""
         network = self._network(actor.head.num_outputs)
-        outputs, hidden = network.apply(actor.params, obs, hidden)
-        return Assessment(outputs, jnp.zeros(outputs.shape[0], jnp.float32), hidden)
+        outputs, following = network.apply(actor.params, obs, hidden)
+        return Assessment(outputs, jnp.zeros(outputs.shape[0], jnp.float32), following)
 
     def act(
         self, learner: Learner, obs: Any, hidden: jax.Array, key: jax.Array, progress: jax.Array
