@@ -24,6 +24,7 @@ from jaxtrade.agents.dqn import DQN
 from jaxtrade.agents.loop import train
 from jaxtrade.agents.policy import greedy_policy, require_plain_account
 from jaxtrade.agents.ppo import PPO
+from jaxtrade.agents.sac import SAC
 from jaxtrade.agents.types import Agent, TrainState
 from jaxtrade.specs import JaxtradeError, unknown_name
 
@@ -32,6 +33,7 @@ __all__ = [
     "APG",
     "DQN",
     "PPO",
+    "SAC",
     "Agent",
     "BuyAndHold",
     "Flat",
@@ -50,6 +52,7 @@ AGENTS: dict[str, type] = {
     "apg": APG,
     "dqn": DQN,
     "ppo": PPO,
+    "sac": SAC,
     "buy_and_hold": BuyAndHold,
     "flat": Flat,
     "momentum": Momentum,

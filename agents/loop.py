@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from optax import tree
 
 from jaxtrade.agents.devices import place, spread
 from jaxtrade.agents.rollout import collect
@@ -82,7 +83,9 @@ def begin_anew(agent: Agent, env: Any, env_params: Any, state: TrainState) -> Tr
 def train_chunk(
     agent: Agent, env: Any, env_params: Any, state: TrainState, count: jax.Array
 ) -> tuple[TrainState, Metrics]:
-    """`count` i32[] iterations, and the sums of their metrics."""
+    """`count` i32[] iterations, and the sums of their metrics: the agent's, the ended episodes',
+    the mean `reward` of a step, and `param_norm`, the global norm of the actor's parameters.
+    """
 
     @jax.jit  # so that its shapes and the loop's body come from one tracing
     def iteration(state: TrainState) -> tuple[TrainState, Metrics]:
@@ -90,7 +93,8 @@ def train_chunk(
         state, batch, ended = collect(agent, env, env_params, state, rollout_key)
         learner, metrics = agent.learn(state.learner, batch, learn_key, env, env_params)
         state = dataclasses.replace(state, learner=learner, key=key, iteration=state.iteration + 1)
-        return spread((state, {**metrics, **ended}))
+        health = {"reward": batch.reward.mean(), "param_norm": tree.norm(learner.actor.params)}
+        return spread((state, {**metrics, **ended, **health}))
 
     def add(_: Any, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
         state, sums = carry

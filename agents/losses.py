@@ -76,3 +76,21 @@ def quantile_huber(quantiles: jax.Array, target: jax.Array) -> jax.Array:
     below = (error < 0.0).astype(jnp.float32)
     weight = jnp.abs(level[None, :, None] - below)
     return (weight * huber(error)).mean(axis=2).sum(axis=1)
+
+
+def soft_value(values: jax.Array, log_prob: jax.Array, temperature: jax.Array) -> jax.Array:
+    """The least of several critics' values f32[K, ...], with the entropy's part, f32[...].
+
+    Haarnoja et al. 2018b, equation 3, with clipped double Q (Fujimoto et al. 2018).
+    """
+    return values.min(axis=0) - temperature * log_prob
+
+
+def temperature_loss(
+    log_temperature: jax.Array, entropy: jax.Array, target_entropy: jax.Array | float
+) -> jax.Array:
+    """Its gradient raises the temperature while the policy's entropy is below the target, f32[].
+
+    Haarnoja et al. 2018b, equation 18, in the logarithm, as their code has it.
+    """
+    return log_temperature * jax.lax.stop_gradient(entropy - target_entropy).mean()

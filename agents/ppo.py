@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrade.agents import losses
-from jaxtrade.agents.distributions import Head, head_for, mask_logits
+from jaxtrade.agents.distributions import Head, head_of, mask_logits
 from jaxtrade.agents.masks import require_masks, unmask
 from jaxtrade.agents.networks import ActorCritic, dead_units
 from jaxtrade.agents.normalise import RewardScale, init_reward_scale, update_reward_scale
@@ -110,7 +110,7 @@ class PPO(Settings):
         Raises:
             JaxtradeError: `mask_actions`, and the environment offers no masks.
         """
-        head = head_for(env.action_space(env_params))
+        head = head_of(env, env_params)
         if self.mask_actions:
             require_masks(env, env_params, head)
         obs = one_observation(env, env_params)

@@ -11,7 +11,7 @@ from gymnax.environments import environment
 from numpy.typing import NDArray
 
 from jaxtrade import rewards as reward_terms
-from jaxtrade.costs import Costs
+from jaxtrade.costs import Costs, make_costs
 from jaxtrade.envs.episodes import possible_starts
 from jaxtrade.envs.tapes import market_tape
 from jaxtrade.features import Normaliser, fit, lookback, normalise, raw_table
@@ -75,7 +75,7 @@ def make_params(
     last: int | None = None,
     episode_steps: int | None = 256,
     normaliser: Normaliser | None = None,
-    costs: Costs | None = None,
+    costs: Costs | Mapping[str, float] | None = None,
     rules: Rules | None = None,
     limits: RiskLimits | None = None,
     caps: Any = None,
@@ -93,7 +93,8 @@ def make_params(
 
     `first` is by default the first row with a full lookback, `last` the market's last,
     `episode_steps` None one episode over all of them, `normaliser` fitted on just these rows.
-    `costs` is short for `rules=make_rules(costs=costs)`. `rewards` weighs the terms.
+    `costs` is short for `rules=make_rules(costs=costs)`; as a mapping it replaces some of the
+    environment's own rates. `rewards` weighs the terms.
 
     Of several markets, of unequal length, all rows are used; each episode is drawn from all of
     them, or from each market as often as its share of `market_weights`. `tags` are regimes i32[T]
@@ -105,6 +106,8 @@ def make_params(
     markets = [market] if isinstance(market, Market) else list(market)
     if costs is not None and rules is not None:
         raise JaxtradeError("costs is short for rules=make_rules(costs=costs): give one of them")
+    if isinstance(costs, Mapping):
+        costs = make_costs(**costs)
     rules = rules or make_rules(costs=costs)
     if not markets:
         raise JaxtradeError(f"{env.name} needs a market, the list is empty")

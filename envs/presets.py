@@ -6,13 +6,14 @@ rules=make_rules(...))`.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from jaxtrade.assemble import leveraged
 from jaxtrade.brackets import make_brackets
-from jaxtrade.costs import make_costs
+from jaxtrade.costs import changed_costs, make_costs
 from jaxtrade.envs.actions import Actions, Exposure, Levels, Weights
 from jaxtrade.envs.making import make_trading
 from jaxtrade.envs.params import EnvParams
@@ -208,7 +209,10 @@ def _over(preset: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """The preset with options in its place; costs alone go into the preset's rules."""
     options = dict(options)
     if options.get("costs") is not None and options.get("rules") is None:
-        options["rules"] = preset["rules"].replace(costs=options.pop("costs"))
+        costs = options.pop("costs")
+        if isinstance(costs, Mapping):
+            costs = changed_costs(preset["rules"].costs, costs)
+        options["rules"] = preset["rules"].replace(costs=costs)
     given = {name: value for name, value in options.items() if value is not None}
     return {**options, **preset, **given}
 

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from jaxtrade.agents import TrainState
 from jaxtrade.specs import JaxtradeError
-
-KEPT = 2
-"""Newest checkpoints kept: the last, and one should the last be damaged."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,23 +30,29 @@ class Progress:
 
 
 class Checkpoints:
-    """The folder of a run's checkpoints, named by their iteration.
+    """The folder of a run's checkpoints, named by their iteration; the newest `keep` stay.
 
-    A save is complete or not there: a killed process leaves the one before. A context manager.
+    A save is complete or not there: a killed process leaves the one before. A context manager,
+    whose end waits for the save that is under way.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, keep: int = 2) -> None:
         logging.getLogger("absl").setLevel(logging.CRITICAL + 1)  # errors reach us as exceptions
         self._folder = folder.absolute()
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, enable_async_checkpointing=False)
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
         with self._one_line("open"):
             self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            with self._one_line("write"):
+                self._manager.close()
+            return
+        with contextlib.suppress(Exception):  # what went wrong before is what is said
+            self._manager.close()
 
     @property
     def latest(self) -> int | None:
@@ -56,10 +60,10 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, iteration: int, state: TrainState, best: Any, progress: Progress) -> None:
-        """Write a checkpoint; returns when it is on disk.
+        """Copy the state, which may then be donated, and write it in the background.
 
         Raises:
-            JaxtradeError: it cannot be written, as on a full disk.
+            JaxtradeError: this save or the one before it cannot be written, as on a full disk.
         """
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(_plain(state)),
@@ -67,17 +71,20 @@ class Checkpoints:
             progress=ocp.args.JsonSave(dataclasses.asdict(progress)),
         )
         with self._one_line("write"):
+            self._manager.check_for_errors()
             self._manager.save(iteration, args=args, force=True)
 
     def restore(self, template: TrainState) -> tuple[TrainState, Any, Progress]:
         """The newest checkpoint: (state, best actor, progress), shaped like `template`.
+
+        Every array lies on the devices that the template's lies on, wherever it was saved.
 
         Raises:
             JaxtradeError: there is none, or it cannot be read or does not fit.
         """
         if self.latest is None:
             raise JaxtradeError(f"{self._folder}: no checkpoint to go on from")
-        shape = jax.eval_shape(lambda: _plain(template))
+        shape = jax.tree.map(ocp.utils.to_shape_dtype_struct, _plain(template))
         args = ocp.args.Composite(
             state=ocp.args.StandardRestore(shape),
             best=ocp.args.StandardRestore(shape.learner.actor),
@@ -85,13 +92,8 @@ class Checkpoints:
         )
         with self._one_line("read"):
             found = self._manager.restore(self.latest, args=args)
-            progress = Progress(**found["progress"])
-        state = dataclasses.replace(
-            found["state"],
-            key=jax.random.wrap_key_data(found["state"].key),
-            hidden=template.hidden if found["state"].hidden is None else found["state"].hidden,
-        )
-        return state, found["best"], progress
+            state = jax.tree.map(_whole, template, found["state"])
+            return state, found["best"], Progress(**found["progress"])
 
     @contextlib.contextmanager
     def _one_line(self, verb: str) -> Iterator[None]:
@@ -103,6 +105,18 @@ class Checkpoints:
 
 
 def _plain(state: TrainState) -> Any:
-    """The state with its key as numbers, and without an empty memory: orbax takes neither."""
-    hidden: Any = state.hidden if state.hidden.size else None
-    return dataclasses.replace(state, key=jax.random.key_data(state.key), hidden=hidden)
+    """The state with keys as numbers and without empty arrays: orbax takes neither."""
+
+    def plain(leaf: jax.Array) -> Any:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.key_data(leaf)
+        return leaf if leaf.size else None
+
+    return jax.tree.map(plain, state)
+
+
+def _whole(like: jax.Array, found: Any) -> jax.Array:
+    """A leaf of the state from what `_plain` made of it."""
+    if found is None:
+        return like
+    return jax.random.wrap_key_data(found) if found.dtype != like.dtype else found

@@ -47,6 +47,17 @@ DEVICES = ("auto", "cpu", "gpu", "tpu")
 
 MAX_SEED = 2**32 - 1
 
+ENVIRONMENTS = (
+    "Trading-v0",
+    "StockTrading-v0",
+    "LeveragedETF-v0",
+    "Forex-v0",
+    "Perpetual-v0",
+)
+"""Those of one asset, which a run can train in."""
+
+TRACKERS = ("none", "wandb", "tensorboard")
+
 CHOICE_OF_KIND = {"synthetic": "data=synthetic", "file": "data=csv"}
 
 KIND_OF_SETTING = {
@@ -124,36 +135,46 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CostsConfig:
-    """Rates as fractions: see `jaxtrade.costs.Costs`, which they become.
+    """Rates of `jaxtrade.costs.Costs`, which says their units; null is the environment's own."""
 
-    commission_rate and half_spread: of the traded value; borrow_rate: yearly, of the value sold
-    short; margin_rate: yearly, of negative cash.
-    """
-
-    commission_rate: float
-    half_spread: float
-    borrow_rate: float
-    margin_rate: float
+    commission_rate: float | None
+    half_spread: float | None
+    slippage: float | None
+    commission_per_unit: float | None
+    minimum_ticket: float | None
+    borrow_rate: float | None
+    margin_rate: float | None
+    idle_rate: float | None
 
     def __post_init__(self) -> None:
-        for name, rate in plain(self).items():
-            right = "a fraction, from 0 to below 1"
-            require(0 <= rate < 1, f"env.costs.{name}", rate, right)
+        for name, rate in self.given().items():
+            most = math.inf if name in ("commission_per_unit", "minimum_ticket") else 1.0
+            right = "0 or more" if most == math.inf else "a fraction, from 0 to below 1"
+            require(0 <= rate < most, f"env.costs.{name}", rate, right)
+
+    def given(self) -> dict[str, float]:
+        """Those that are not null."""
+        return {name: rate for name, rate in plain(self).items() if rate is not None}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EnvConfig:
-    """The trading environment.
+    """The environment.
 
-    window: bars that an observation shows; levels: exposures (position value over equity, signed)
-    that the actions stand for; episode_steps: bars; features: indicator names, also on a slower
-    frame (`rsi@1h`), `relative_spread` and `context`, on or off, in the order of the columns;
-    clip: of a normalised feature, standard deviations; no_trade_band: change of exposure up to
-    which no trade is made.
+    id: its registered name; window: bars that an observation shows; what an action is, levels:
+    one of these exposures (position value over equity, signed), or exposure: any from the lower to
+    the higher, or, both null, what the environment has; rewards: weights of terms, of which one of
+    weight 0 is left out; episode_steps: bars; features: indicator names, also on a slower frame
+    (`rsi@1h`), `relative_spread` and `context`, on or off, in the order of the columns; clip: of a
+    normalised feature, standard deviations; no_trade_band: change of exposure up to which no trade
+    is made.
     """
 
+    id: str
     window: int
-    levels: tuple[float, ...]
+    levels: tuple[float, ...] | None
+    exposure: tuple[float, float] | None
+    rewards: dict[str, float]
     episode_steps: int
     features: dict[str, bool]
     clip: float
@@ -162,14 +183,35 @@ class EnvConfig:
     limits: RiskLimits
 
     def __post_init__(self) -> None:
+        require(self.id in ENVIRONMENTS, "env.id", self.id, _one_asset(self.id))
         require(self.window >= 1, "env.window", self.window, "1 or more")
-        good = all(map(math.isfinite, self.levels)) and len(set(self.levels)) == len(self.levels)
-        right = "at least two different, finite exposures"
-        require(good and len(self.levels) >= 2, "env.levels", self.levels, right)
+        if self.levels is not None:
+            good = all(map(math.isfinite, self.levels)) and len(set(self.levels)) > 1
+            good = good and len(set(self.levels)) == len(self.levels)
+            right = "at least two different, finite exposures"
+            require(good, "env.levels", self.levels, right)
+        if self.exposure is not None:
+            low, high = self.exposure
+            good, right = -math.inf < low < high < math.inf, "a lower and a higher exposure"
+            require(good, "env.exposure", self.exposure, right)
+            require(self.levels is None, "env.levels", self.levels, "null beside env.exposure")
+        good, right = any(self.rewards.values()), "at least one term a weight other than 0"
+        require(good, "env.rewards", self.rewards, right)
         require(self.episode_steps >= 1, "env.episode_steps", self.episode_steps, "1 or more")
         require(0 < self.clip < math.inf, "env.clip", self.clip, "a number above 0")
         band = self.no_trade_band
         require(0 <= band < 1, "env.no_trade_band", band, "a number from 0 to below 1")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The reward's terms with a weight."""
+        return {name: weight for name, weight in self.rewards.items() if weight}
+
+
+def _one_asset(name: str) -> str:
+    """What may be given instead of an environment that a run cannot train in."""
+    names = " or ".join((", ".join(ENVIRONMENTS[:-1]), ENVIRONMENTS[-1]))
+    return f"{names} (several assets are for Python so far)" if "Portfolio" in name else names
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -189,13 +231,16 @@ class Config:
 
     name: shown in its folder's name, may be empty; seed: of everything random but the synthetic
     market; total_steps: environment steps over all parallel environments; output_dir: the folder
-    of runs; device: auto, cpu, gpu or tpu.
+    of runs; keep_checkpoints: how many of the newest; tracker: who else is told the metrics, one
+    of `TRACKERS` or several; device: auto, cpu, gpu or tpu.
     """
 
     name: str
     seed: int
     total_steps: int
     output_dir: str
+    keep_checkpoints: int
+    tracker: str | tuple[str, ...]
     device: str
     data: DataConfig
     env: EnvConfig
@@ -207,7 +252,16 @@ class Config:
         _require_seed("seed", self.seed)
         require(self.total_steps >= 1, "total_steps", self.total_steps, "1 or more")
         require(self.output_dir != "", "output_dir", self.output_dir, "a folder")
+        keep = self.keep_checkpoints
+        require(keep >= 1, "keep_checkpoints", keep, "1 or more")
+        good, right = set(self.trackers) <= set(TRACKERS), "some of " + ", ".join(TRACKERS)
+        require(good, "tracker", self.tracker, right)
         require(self.device in DEVICES, "device", self.device, "one of " + ", ".join(DEVICES))
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """The chosen trackers."""
+        return (self.tracker,) if isinstance(self.tracker, str) else self.tracker
 
 
 def compose(overrides: Sequence[str]) -> Config:

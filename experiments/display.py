@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 COLUMNS = (
     TextColumn("{task.completed:>11,.0f} steps"),
@@ -19,7 +20,11 @@ COLUMNS = (
     TextColumn("validation Sharpe {task.fields[validation_sharpe]}"),
     TextColumn("ETA"),
     TimeRemainingColumn(compact=True),
+    TextColumn("{task.fields[health]}", table_column=Column(no_wrap=True, ratio=1)),
 )
+
+HEALTH = ("entropy", "approx_kl", "td_error", "temperature", "grad_norm", "param_norm")
+"""Of these, what an agent reports is shown."""
 
 
 class Display:
@@ -30,7 +35,7 @@ class Display:
         self._episode_return = "-"
         self._progress = Progress(*COLUMNS, console=console, disable=not console.is_terminal)
         names = ("rate", "episode_return", "validation_sharpe")
-        unknown: dict[str, Any] = dict.fromkeys(names, "-")
+        unknown: dict[str, Any] = {**dict.fromkeys(names, "-"), "health": ""}
         self._task = self._progress.add_task("", total=total_steps, completed=done_steps, **unknown)
 
     def __enter__(self) -> "Display":
@@ -48,12 +53,14 @@ class Display:
             "rate": f"{row['steps_per_second']:,.0f}",
             "episode_return": self._episode_return,
             "validation_sharpe": f"{row['validation_sharpe']:+.2f}",
+            "health": "  ".join(f"{name} {row[name]:.3g}" for name in HEALTH if name in row),
         }
         self._progress.update(self._task, completed=row["step"], **fields)
         if not self._console.is_terminal:
             self._console.print(
                 f"{row['step']:>11,} steps  {fields['rate']} steps/s  episode return "
-                f"{fields['episode_return']}  validation Sharpe {fields['validation_sharpe']}",
+                f"{fields['episode_return']}  validation Sharpe {fields['validation_sharpe']}  "
+                f"{fields['health']}",
                 highlight=False,
                 soft_wrap=True,
             )

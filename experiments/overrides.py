@@ -33,7 +33,7 @@ from jaxtrade.specs import JaxtradeError
 
 CONF_MODULE = "jaxtrade.conf"
 
-OPEN_KEYS = ("env.features", "agent")
+OPEN_KEYS = ("env.features", "env.rewards", "agent")
 """Where a run may add names of its own with +."""
 
 _FRAMED = re.compile(r"^([+~]*env\.features\.\w+)@(\w+)(?==|$)")
@@ -151,6 +151,8 @@ def _option(override: Override, options: list[str]) -> str:
         raise JaxtradeError(f"{override.input_line!r}: choose with {group}={'|'.join(options)}")
     if value in options:
         return str(value)
+    if (group, value) == ("env", "portfolio"):
+        raise JaxtradeError("env=portfolio: several assets are for Python so far: jaxtrade.make")
     match = nearest(str(value), options)
     names = ", ".join(options)
     hint = f"did you mean {match!r}? ({names})" if match else f"choose from {names}"

@@ -7,9 +7,9 @@ from typing import Any
 import jax
 
 from jaxtrade import agents, features
-from jaxtrade.costs import make_costs
-from jaxtrade.envs import EnvParams, Levels, Trading
-from jaxtrade.experiments.config import Config, DataConfig
+from jaxtrade.envs import EnvParams, Exposure, Levels, Trading, make
+from jaxtrade.envs.actions import Actions
+from jaxtrade.experiments.config import Config, DataConfig, EnvConfig
 from jaxtrade.market import Market
 from jaxtrade.spans import Span, Spans, require_rows, split
 from jaxtrade.specs import FeatureSpec, JaxtradeError
@@ -47,11 +47,16 @@ def build_setup(config: Config) -> Setup:
         config.env.features, market.spec, window=config.env.window, clip=config.env.clip
     )
     spans = make_spans(config, market, spec)
-    env = Trading(features=spec, actions=Levels(config.env.levels))
-    train = span_params(config, env, market, spans.train, normaliser=None)
+    env, train = make(
+        config.env.id,
+        market=market,
+        features=spec,
+        actions=chosen_actions(config.env),
+        **span_options(config, spans.train, normaliser=None),
+    )
     agents.require_plain_account(env, train)
     later = {
-        name: span_params(config, env, market, span, normaliser=train.normaliser)
+        name: env.params(market, **span_options(config, span, normaliser=train.normaliser))
         for name, span in (("validation", spans.validation), ("test", spans.test))
     }
     return Setup(
@@ -92,20 +97,25 @@ def make_spans(config: Config, market: Market, spec: FeatureSpec) -> Spans:
     return split(market.num_bars, fractions=shares, embargo=reach, first=reach)
 
 
-def span_params(
-    config: Config, env: Trading, market: Market, span: Span, *, normaliser: Any
-) -> EnvParams:
-    """The environment's parameters on one span: for training if `normaliser` is None."""
-    return env.params(
-        market,
-        first=span.first,
-        last=span.last,
-        episode_steps=config.env.episode_steps if normaliser is None else None,
-        normaliser=normaliser,
-        costs=make_costs(**dataclasses.asdict(config.env.costs)),
-        limits=config.env.limits,
-        no_trade_band=config.env.no_trade_band,
-    )
+def chosen_actions(env: EnvConfig) -> Actions | None:
+    """The kind of actions, None for the environment's own."""
+    if env.exposure is not None:
+        return Exposure(*env.exposure)
+    return None if env.levels is None else Levels(env.levels)
+
+
+def span_options(config: Config, span: Span, *, normaliser: Any) -> dict[str, Any]:
+    """Options of `Trading.params` for one span: for training if `normaliser` is None."""
+    return {
+        "first": span.first,
+        "last": span.last,
+        "episode_steps": config.env.episode_steps if normaliser is None else None,
+        "normaliser": normaliser,
+        "costs": config.env.costs.given(),
+        "limits": config.env.limits,
+        "no_trade_band": config.env.no_trade_band,
+        "rewards": config.env.weights,
+    }
 
 
 def other_market(setup: Setup, config: Config) -> tuple[Market, EnvParams]:
@@ -117,7 +127,7 @@ def other_market(setup: Setup, config: Config) -> tuple[Market, EnvParams]:
     Raises:
         JaxtradeError: a setting that the policy is bound to was changed, or bars do not fit.
     """
-    bound = ("window", "levels", "features", "clip")
+    bound = ("id", "window", "levels", "exposure", "rewards", "features", "clip")
     changed = [
         name for name in bound if getattr(config.env, name) != getattr(setup.config.env, name)
     ]
@@ -131,7 +141,7 @@ def other_market(setup: Setup, config: Config) -> tuple[Market, EnvParams]:
     require_rows(market, first + 2, f"a lookback of {first} rows")
     span = Span(first, market.num_bars - 1)
     normaliser = setup.train.normaliser
-    return market, span_params(config, setup.env, market, span, normaliser=normaliser)
+    return market, setup.env.params(market, **span_options(config, span, normaliser=normaliser))
 
 
 def use_device(device: str) -> None:

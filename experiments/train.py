@@ -15,10 +15,12 @@ from jaxtrade.experiments.backtest import agent_backtest
 from jaxtrade.experiments.checkpoint import Checkpoints, Progress
 from jaxtrade.experiments.config import Config
 from jaxtrade.experiments.display import Display, StopRequest, Stopwatch
+from jaxtrade.experiments.health import require_healthy
 from jaxtrade.experiments.outcome import write_outcome
 from jaxtrade.experiments.results import Backtest
 from jaxtrade.experiments.rundir import RunDirectory
 from jaxtrade.experiments.setup import Setup, build_setup, use_device
+from jaxtrade.experiments.trackers import Trackers, require_packages
 from jaxtrade.specs import JaxtradeError
 
 NUM_CHUNKS = 24
@@ -42,6 +44,7 @@ def train(config: Config, console: Console) -> tuple[RunDirectory, list[Backtest
         Stopped: on Ctrl-C, with a checkpoint written.
     """
     use_device(config.device)
+    require_packages(config)
     setup = build_setup(config)
     symbols = "-".join(setup.market.spec.symbols).lower()
     run = RunDirectory.create(config, f"{config.agent.name}-{symbols}")
@@ -94,14 +97,19 @@ def _train(run: RunDirectory, setup: Setup, console: Console) -> list[Backtest]:
     done, planned = int(state.iteration), int(state.num_iterations)
     size = min(math.ceil(planned / NUM_CHUNKS), MAX_CHUNK_ITERATIONS)
     display = Display(console, total_steps=planned * per_iteration, done_steps=done * per_iteration)
-    with Checkpoints(run.checkpoints) as checkpoints, StopRequest(console) as stop, display:
+    with (
+        Trackers(setup.config, run, console) as trackers,
+        Checkpoints(run.checkpoints, keep=setup.config.keep_checkpoints) as checkpoints,
+        StopRequest(console) as stop,
+        display,
+    ):
         watch = Stopwatch()
         for latest, means in loop.chunks(
             agent, setup.env, setup.train, state, chunk_iterations=size
         ):
             seconds = watch.lap()
             before, done = done, int(latest.iteration)
-            _require_finite(means, done * per_iteration)
+            require_healthy(means, latest, first=before + 1, last=done)
             best, progress, validation = _judge(setup, latest, best, progress)
             progress = dataclasses.replace(progress, seconds=progress.seconds + seconds)
             row = {
@@ -112,6 +120,7 @@ def _train(run: RunDirectory, setup: Setup, console: Console) -> list[Backtest]:
                 **means,
             }
             run.append_metrics(row)
+            trackers.log(row)
             checkpoints.save(done, latest, best, progress)
             display.update(row)
             if stop.requested and done < planned:
@@ -152,16 +161,3 @@ def _judge(
         )
     growth = float(result.equity[-1] - 1.0)
     return best, progress, {"validation_sharpe": sharpe, "validation_return": growth}
-
-
-def _require_finite(means: dict[str, float], steps: int) -> None:
-    wrong = [
-        name
-        for name, value in means.items()
-        if not math.isfinite(value) and name not in loop.EPISODE_SUMS
-    ]
-    if wrong:
-        raise JaxtradeError(
-            f"training diverged before step {steps:,}: {wrong[0]} is not finite: lower "
-            "agent.learning_rate; the last checkpoint is from before"
-        )

@@ -5,6 +5,7 @@ where assets differ.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
@@ -88,6 +89,12 @@ def make_costs(
     if ("swap_long" in rates) != ("swap_short" in rates):
         raise JaxtradeError("swap_long and swap_short go together: give both, or neither")
     return Costs(**{name: jnp.asarray(rate, jnp.float32) for name, rate in rates.items()})
+
+
+def changed_costs(costs: Costs, rates: Mapping[str, Any]) -> Costs:
+    """`costs` with these rates in place of theirs; raises as `make_costs`."""
+    own = {field.name: getattr(costs, field.name) for field in dataclasses.fields(Costs)}
+    return make_costs(**{**own, **rates})
 
 
 def _check_rate(name: str, rate: Any) -> None:

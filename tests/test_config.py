@@ -12,6 +12,8 @@ import sys
 from importlib import resources
 
 import hydra
+import jax
+import numpy as np
 import pytest
 from hydra import version
 from hydra.core.global_hydra import GlobalHydra
@@ -20,7 +22,7 @@ from hypothesis import strategies as st
 
 from jaxtrade import agents
 from jaxtrade.costs import make_costs
-from jaxtrade.envs import Trading
+from jaxtrade.envs import MAKERS, make
 from jaxtrade.envs.params import make_params
 from jaxtrade.experiments import config as module
 from jaxtrade.experiments.build import build, plain
@@ -85,11 +87,10 @@ def defaults_of(function):
 
 
 def test_defaults_are_those_of_the_functions_they_go_to(default):
-    assert plain(default.env.costs) == defaults_of(make_costs)
+    assert default.env.costs.given() == defaults_of(make_costs)
     assert default.env.limits == RiskLimits()
     spec = FeatureSpec(names=())
     assert (default.env.window, default.env.clip) == (spec.window, spec.clip)
-    assert default.env.levels == Trading().levels
     of_env = defaults_of(make_params)
     assert default.env.episode_steps == of_env["episode_steps"]
     assert default.env.no_trade_band == of_env["no_trade_band"]
@@ -101,6 +102,31 @@ def test_defaults_are_those_of_the_functions_they_go_to(default):
     of_join = defaults_of(Market.join)
     join = JoinConfig(path="vix.csv", name="vix")
     assert (join.columns, join.max_age_days) == (of_join["columns"], of_join["max_age_days"])
+
+
+@pytest.mark.parametrize("option", GROUPS["env"])
+def test_env_files_say_what_their_environment_would_do_by_itself(option):
+    config = compose([f"env={option}"]).env
+    market = make_market(num_bars=200)
+    of_file, params = make(
+        config.id,
+        market=market,
+        window=config.window,
+        costs=config.costs.given(),
+        limits=config.limits,
+        no_trade_band=config.no_trade_band,
+        rewards=config.weights,
+        episode_steps=100,
+    )
+    alone, own = make(config.id, market=market, window=config.window, episode_steps=100)
+    assert of_file == alone
+    jax.tree.map(np.testing.assert_array_equal, params, own)
+
+
+def test_there_is_a_file_for_each_environment_of_one_asset():
+    ids = [compose([f"env={option}"]).env.id for option in GROUPS["env"]]
+    assert sorted(ids) == sorted(module.ENVIRONMENTS) == sorted(set(ids))
+    assert set(module.ENVIRONMENTS) == set(MAKERS) - {"Portfolio-v0", "GymTrading-v0"}
 
 
 @pytest.mark.parametrize("name", GROUPS["agent"])
@@ -169,6 +195,14 @@ def test_values_reach_the_dataclasses_with_their_types():
         ),
     )
     assert repr(config.env.levels) == "(0.0, 1.0)"
+    assert compose(["env=etf", "env.exposure=[0,1]"]).env.exposure == (0.0, 1.0)
+    assert compose(["env=stock", "+env.rewards.turnover=0.1"]).env.weights == {
+        "simple_return": 1.0,
+        "drawdown_increase": 0.1,
+        "turnover": 0.1,
+    }
+    assert compose(["tracker=[wandb,tensorboard]"]).trackers == ("wandb", "tensorboard")
+    assert compose([]).trackers == ("none",)
     assert repr((config.env.clip, config.env.costs.half_spread)) == "(3.0, 0.0)"
     assert config.env.limits == RiskLimits(max_gross=2.0)
     given = config.agent.hyperparameters

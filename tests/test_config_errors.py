@@ -30,7 +30,9 @@ def error_of(call, *args):
 
 FEATURES = "log_return, rsi, macd, ema_10, ema_50, volatility, relative_volume, relative_spread, "
 FEATURES += "time_of_day, time_of_week, context"
-ENV = "window, levels, episode_steps, features, clip, no_trade_band, costs, limits"
+ENV = "id, window, levels, exposure, rewards, episode_steps, features, clip, no_trade_band, "
+ENV += "costs, limits"
+IDS = "Trading-v0, StockTrading-v0, LeveragedETF-v0, Forex-v0 or Perpetual-v0"
 COMPOSE_ERRORS = {
     # keys
     "env.widnow=3": "unknown setting 'env.widnow': did you mean 'env.window'?",
@@ -42,7 +44,7 @@ COMPOSE_ERRORS = {
     "env.zzz=3": f"unknown setting 'env.zzz': env has {ENV}",
     "+env.zzz=3": f"unknown setting 'env.zzz': env has {ENV}",
     "zzz=3": "unknown setting 'zzz': the top level has "
-    "data, env, agent, name, seed, total_steps, output_dir, device",
+    "data, env, agent, name, seed, total_steps, output_dir, keep_checkpoints, tracker, device",
     "agent.clip_ration=1": "unknown setting 'agent.clip_ration': "
     "did you mean 'agent.clip_ratio'? (to add it: +agent.clip_ration=1)",
     "env.features.mine=true": f"unknown setting 'env.features.mine': env.features has {FEATURES} "
@@ -56,6 +58,10 @@ COMPOSE_ERRORS = {
     "data=cvs": "data has no option 'cvs': did you mean 'csv'? (csv, synthetic)",
     "data=zzz": "data has no option 'zzz': choose from csv, synthetic",
     "data=null": "data has no option 'null': choose from csv, synthetic",
+    "env=portfolio": "env=portfolio: several assets are for Python so far: jaxtrade.make",
+    "env.id=Portfolio-v0": f"env.id is 'Portfolio-v0': give {IDS} "
+    "(several assets are for Python so far)",
+    "env.id=trading": f"env.id is 'trading': give {IDS}",
     "+data=csv": "'+data=csv': choose with data=csv|synthetic",
     "~data": "'~data': choose with data=csv|synthetic",
     # texts
@@ -97,7 +103,8 @@ COMPOSE_ERRORS = {
     "env.levels=3": "env.levels is 3: give a list",
     "data.fractions=[1,2]": "data.fractions is [1, 2]: give a list of 3, each a number",
     "env.costs=3": "env.costs is 3: give its settings: "
-    "commission_rate, half_spread, borrow_rate, margin_rate",
+    "commission_rate, half_spread, slippage, commission_per_unit, minimum_ticket, borrow_rate, "
+    "margin_rate, idle_rate",
     "name=123": "name is 123: give text, in quotes on the command line, as in '\"123\"'",
     "agent.gamma={a:1}": "agent.gamma is {'a': 1}: "
     "give true or false, a whole number, a number, text, a list or null",
@@ -110,6 +117,15 @@ COMPOSE_ERRORS = {
     "env.levels=[1]": "env.levels is (1.0,): give at least two different, finite exposures",
     "env.levels=[1,1]": "env.levels is (1.0, 1.0): give at least two different, finite exposures",
     "env.levels=[0,inf]": "env.levels is (0.0, inf): give at least two different, finite exposures",
+    "env.exposure=[1]": "env.exposure is [1]: give a list of 2, each a number",
+    "env.exposure=[1,0]": "env.exposure is (1.0, 0.0): give a lower and a higher exposure",
+    "env.rewards={log_return:0}": "env.rewards is {'log_return': 0.0}: "
+    "give at least one term a weight other than 0",
+    "env.rewards.turnover=1": "unknown setting 'env.rewards.turnover': env.rewards has log_return "
+    "(to add it: +env.rewards.turnover=1)",
+    "env.costs.minimum_ticket=-1": "env.costs.minimum_ticket is -1.0: give 0 or more",
+    "keep_checkpoints=0": "keep_checkpoints is 0: give 1 or more",
+    "tracker=tensorbord": "tracker is 'tensorbord': give some of none, wandb, tensorboard",
     "env.episode_steps=0": "env.episode_steps is 0: give 1 or more",
     "env.clip=0": "env.clip is 0.0: give a number above 0",
     "env.clip=inf": "env.clip is inf: give a number above 0",
@@ -138,6 +154,11 @@ COMPOSE_ERRORS = {
 @pytest.mark.parametrize("text", COMPOSE_ERRORS)
 def test_compose_says_in_one_line_what_is_wrong(text):
     assert error_of(compose, [text]) == COMPOSE_ERRORS[text]
+
+
+def test_levels_and_exposure_exclude_each_other():
+    found = error_of(compose, ["env.levels=[0,1]", "env.exposure=[0,1]"])
+    assert found == "env.levels is (0.0, 1.0): give null beside env.exposure"
 
 
 FILE_ERRORS = {

@@ -46,7 +46,7 @@ def test_the_oracle_is_right_and_pays_for_it():
     earned, traded = walk_oracle(task.env, task.test, task.regimes)
     side = np.asarray(task.regimes)[FIRST : TEST_BARS - 1]
     # Bought or sold at the next open; each change of regime turns the position round.
-    bars = np.asarray(task.test.tape.close, np.float64)[FIRST + 1 :, 0]
+    bars = np.asarray(task.test.tape.rows[FIRST + 1 :, 0, 3], np.float64)  # closes
     changes = (side[1:] != side[:-1]).sum()
     assert traded == pytest.approx(1 + 2 * changes, rel=0.02)
     expected = np.log1p(side * bars).sum() - COST * (1 + 2 * changes)

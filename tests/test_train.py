@@ -7,12 +7,17 @@ import os
 import pathlib
 import signal
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
 
+from jaxtrade import metrics
+from jaxtrade.agents import loop
 from jaxtrade.experiments import train as job
+from jaxtrade.experiments.backtest import agent_backtest
 from jaxtrade.experiments.checkpoint import Checkpoints
 from jaxtrade.experiments.config import compose
 from jaxtrade.experiments.rundir import RunDirectory
@@ -48,7 +53,7 @@ def test_a_run_holds_what_it_promises(finished) -> None:
     rows = [json.loads(line) for line in run.metrics.read_text().splitlines()]
     assert rows[-1]["step"] == 6144
     assert len(rows) == 24
-    assert {"validation_sharpe", "entropy", "episode_return"} <= set(rows[0])
+    assert {"validation_sharpe", "entropy", "reward", "param_norm"} <= set(rows[0])
     assert "<html" in run.report.read_text()[:200].lower()
     trades = pd.read_parquet(run.trades)
     assert set(trades["policy"]) <= {"agent", "buy and hold", "random"}
@@ -66,6 +71,19 @@ def test_the_best_policy_is_the_one_with_the_best_validation_sharpe(finished) ->
     _, _, progress = job.restore(run, job.build_setup(run.read_config()))
     assert progress.best_sharpe == best["validation_sharpe"]
     assert progress.best_iteration == best["iteration"]
+
+
+def test_the_best_score_is_that_of_the_parameters_saved_with_it(finished) -> None:
+    run, _, _ = finished
+    setup = job.build_setup(run.read_config())
+    state, best, progress = job.restore(run, setup)
+    scores = []
+    for actor in (best, state.learner.actor):
+        args = (setup.agent, actor, setup.env, setup.validation, setup.market)
+        result = agent_backtest(*args, span="validation")
+        scores.append(metrics.sharpe(result.returns, result.bars_per_year))
+    assert scores[0] == progress.best_sharpe
+    assert scores[1] == run.read_metrics()[-1]["validation_sharpe"]
 
 
 def test_the_same_seed_gives_the_same_run(finished, tmp_path) -> None:
@@ -144,11 +162,46 @@ def test_a_damaged_checkpoint_is_one_line(finished, tmp_path) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_training_that_diverges_says_so_and_keeps_the_last_checkpoint(tmp_path) -> None:
-    with pytest.raises(JaxtradeError, match=r"diverged before step .* lower agent.learning_rate"):
-        job.train(
-            small(tmp_path, "agent.learning_rate=1e30", "agent.max_grad_norm=1e30"), console()
-        )
+def test_training_that_diverges_names_the_loss_and_the_iterations(tmp_path) -> None:
+    wild = ("agent.learning_rate=1e30", "agent.max_grad_norm=1e30")
+    with pytest.raises(JaxtradeError, match=r"in iterations 1 to 1: policy_loss is nan: lower"):
+        job.train(small(tmp_path, *wild), console())
+    (folder,) = tmp_path.glob("*/*")
+    assert not RunDirectory(folder).metrics.exists() or not RunDirectory(folder).read_metrics()
+
+
+def poisoned_after(iterations: int):
+    """`loop.chunks`, where rewards are not numbers after so many iterations."""
+    real = loop.chunks
+
+    def chunks(agent, env, env_params, state, **options):
+        for latest, means in real(agent, env, env_params, state, **options):
+            yield latest, means
+            if int(latest.iteration) == iterations:
+                break
+        weights = env_params.rewards.weights * jnp.nan
+        bad = env_params.replace(rewards=env_params.rewards.replace(weights=weights))
+        yield from real(agent, env, bad, latest, **options)
+
+    return chunks
+
+
+def test_a_poisoned_reward_stops_the_run_and_leaves_the_last_good_checkpoint(
+    finished, tmp_path, monkeypatch
+) -> None:
+    run, _, _ = finished
+    monkeypatch.setattr(loop, "chunks", poisoned_after(9))
+    with pytest.raises(JaxtradeError, match=r"in iterations 10 to 10: reward is nan: look at"):
+        job.train(small(tmp_path), console())
+    (folder,) = tmp_path.glob("*/*")
+    cut = RunDirectory(folder)
+    rows = rows_but_speed(cut)
+    assert rows == rows_but_speed(run)[:9]
+    state, best, progress = job.restore(cut, job.build_setup(cut.read_config()))
+    assert int(state.iteration) == 9
+    for leaf in jax.tree.leaves((state.learner, best)):
+        assert np.isfinite(leaf).all()
+    assert progress.best_sharpe == max(row["validation_sharpe"] for row in rows)
 
 
 def test_too_few_rows_are_named_before_anything_is_written(tmp_path) -> None:

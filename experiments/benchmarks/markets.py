@@ -66,6 +66,11 @@ ALGORITHMS = {
         64_000,
         {"batch_size": 256, "replay_size": 32_768, "anneal_learning_rate": True},
     ),
+    "sac": Algorithm(
+        EXPOSURE,
+        64_000,
+        {"rollout_steps": 4, "num_updates": 8, "anneal_learning_rate": True},
+    ),
     "apg": Algorithm(EXPOSURE, 400_000, {"num_envs": 64}),
 }
 
