@@ -92,9 +92,7 @@ def train_chunk(
         rollout_key, learn_key, key = jax.random.split(state.key, 3)
         state, batch, ended = collect(agent, env, env_params, state, rollout_key)
         learner, metrics = agent.learn(state.learner, batch, learn_key, env, env_params)
-        state = dataclasses.replace(
-            state, learner=learner, key=key, iteration=state.iteration + 1
-        )
+        state = dataclasses.replace(state, learner=learner, key=key, iteration=state.iteration + 1)
         health = {"reward": batch.reward.mean(), "param_norm": tree.norm(learner.actor.params)}
         return spread((state, {**metrics, **ended, **health}))
 

@@ -66,7 +66,7 @@ class Backtest:
         exposure: f64[T], signed position value / equity just after trading at the open.
         turnover: f64[T], traded value / equity.
         interest: f64[T], fraction of equity paid as interest in the bar; below 0 is received.
-        action: i32[T], what the policy chose.
+        action: i32[T] or f32[T], what the policy chose: an index, or an exposure.
         open_price: f64[T], quote currency.
         close_price: f64[T], quote currency.
         exit_price: f64[T], quote currency, at which a stop, a target or a liquidation ended the
@@ -89,7 +89,7 @@ class Backtest:
     exposure: Array
     turnover: Array
     interest: Array
-    action: NDArray[np.int32]
+    action: NDArray[np.int32] | NDArray[np.float32]
     open_price: Array
     close_price: Array
     bars_per_year: float
