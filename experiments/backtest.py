@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxtrade import agents, ledger
 from jaxtrade.agents import BuyAndHold, Flat, Momentum, Random, SMACross, VolatilityTarget
@@ -150,6 +151,7 @@ def record(steps: Any, market: Market, env_params: EnvParams, *, name: str, span
         action=action.reshape(len(action)),
         open_price=market.open_prices()[bars, 0],
         close_price=market.close_prices()[bars, 0],
+        risk_free=_idle_return(env_params, bars),
         bars_per_year=market.spec.bars_per_year,
         ruined=bool(is_ruined.any()),
         exit_price=np.where(
@@ -158,3 +160,12 @@ def record(steps: Any, market: Market, env_params: EnvParams, *, name: str, span
             np.nan,
         ),
     )
+
+
+def _idle_return(env_params: EnvParams, bars: slice) -> NDArray[np.float64] | None:
+    """What idle cash earns in each bar; multiplied in float32, as the ledger does."""
+    rate, tape = env_params.rules.costs.idle_rate, env_params.tape
+    if rate is None:
+        return None
+    years = np.asarray(tape.rows)[bars, 0, tape.names.index("years")]
+    return (np.asarray(rate) * years).astype(np.float64)

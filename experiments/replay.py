@@ -16,7 +16,6 @@ from jaxtrade.live.policy import OnnxPolicy
 from jaxtrade.market import Market
 from jaxtrade.specs import HARD_LIMITS
 
-
 TOLERANCE = 1e-5
 """Exposures this near are the same action."""
 

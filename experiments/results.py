@@ -71,6 +71,7 @@ class Backtest:
         close_price: f64[T], quote currency.
         exit_price: f64[T], quote currency, at which a stop, a target or a liquidation ended the
             position inside the bar; NaN where none did. None: nowhere.
+        risk_free: f64[T], what an account that holds nothing earns in the bar; None: nothing.
         bars_per_year: annualises the figures.
         ruined: the account was lost and its position liquidated in the last bar it held one.
 
@@ -95,6 +96,7 @@ class Backtest:
     bars_per_year: float
     ruined: bool = False
     exit_price: Array | None = None
+    risk_free: Array | None = None
 
     def __post_init__(self) -> None:
         T = len(self.timestamps)
@@ -124,6 +126,16 @@ class Backtest:
     def returns(self) -> Array:
         """Simple return of each step, f64[T]."""
         return self.growth - 1.0
+
+    @property
+    def excess(self) -> Array:
+        """Returns beyond what an account that holds nothing earns, f64[T]."""
+        return self.returns if self.risk_free is None else self.returns - self.risk_free
+
+    @property
+    def sharpe(self) -> float:
+        """The Sharpe ratio of the excess returns."""
+        return metrics.sharpe(self.excess, self.bars_per_year)
 
     @property
     def equity(self) -> Array:
@@ -195,6 +207,7 @@ class Backtest:
             turnover=self.turnover,
             exposure=self.exposure,
             costs=self.costs,
+            risk_free=0.0 if self.risk_free is None else self.risk_free,
         )
 
     def _exits(self) -> Array:

@@ -34,7 +34,8 @@ class Trainer:
 
 def rejax_trainer(algorithm: str, env: Any, env_params: Any, steps: int, **settings: Any) -> Any:
     """rejax, whose evaluation is left out of the time; its own `evaluate` judges the end, of the
-    most probable action with PPO, of what the trained policy does with the others."""
+    most probable action with PPO, of what the trained policy does with the others.
+    """
     with warnings.catch_warnings(), contextlib.suppress(ImportError):
         warnings.simplefilter("ignore")
         import rejax
