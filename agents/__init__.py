@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxtrade.agents.apg import APG
 from jaxtrade.agents.baselines import (
     BuyAndHold,
     Flat,
@@ -19,15 +20,20 @@ from jaxtrade.agents.baselines import (
     SMACross,
     VolatilityTarget,
 )
+from jaxtrade.agents.dqn import DQN
 from jaxtrade.agents.loop import train
 from jaxtrade.agents.policy import greedy_policy, require_plain_account
 from jaxtrade.agents.ppo import PPO
+from jaxtrade.agents.sac import SAC
 from jaxtrade.agents.types import Agent, TrainState
 from jaxtrade.specs import JaxtradeError, unknown_name
 
 __all__ = [
     "AGENTS",
+    "APG",
+    "DQN",
     "PPO",
+    "SAC",
     "Agent",
     "BuyAndHold",
     "Flat",
@@ -43,7 +49,10 @@ __all__ = [
 ]
 
 AGENTS: dict[str, type] = {
+    "apg": APG,
+    "dqn": DQN,
     "ppo": PPO,
+    "sac": SAC,
     "buy_and_hold": BuyAndHold,
     "flat": Flat,
     "momentum": Momentum,

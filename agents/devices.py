@@ -43,7 +43,7 @@ def use_device(device: str) -> None:
 
 def platform() -> str:
     """The kind of device that runs: cpu, gpu, tpu."""
-    return (jax.config.jax_default_device or jax.local_devices()[0]).platform
+    return (jax.config.read("jax_default_device") or jax.local_devices()[0]).platform
 
 
 @contextlib.contextmanager

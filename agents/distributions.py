@@ -1,7 +1,9 @@
 """Families of distributions over actions, each a frozen value that reads the numbers of a network.
 
-`outputs` are f32[..., num_outputs]; all functions keep the leading axes. `mode` is the one action
-that is evaluated, exported and traded.
+`outputs` are f32[..., num_outputs]; all functions keep the leading axes, and stay finite for any
+finite outputs, as do their gradients. `mode` is the one action that is evaluated, exported and
+traded. Densities are per unit of the action itself, so that entropies of boxes of another width
+differ.
 """
 
 import dataclasses
@@ -12,10 +14,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxtrade.agents.dirichlet import Dirichlet
 from jaxtrade.specs import JaxtradeError
 
 MIN_LOG_STD, MAX_LOG_STD = -5.0, 2.0
 """A deviation before the tanh is kept within exp of these."""
+
+INSIDE = 1.0 - 1e-6
+"""How near a bound an action may come before its density is taken there."""
+
+NUM_NODES = 12
+"""Of the quadrature over a normal."""
 
 
 class Head(Protocol):
@@ -25,8 +34,19 @@ class Head(Protocol):
     def num_outputs(self) -> int:
         """How many numbers it takes."""
 
+    @property
+    def max_entropy(self) -> float:
+        """That of the uniform distribution, which no other exceeds, in nats."""
+
+    def uniform(self, outputs: jax.Array, key: jax.Array) -> jax.Array:
+        """One action for each outputs, whatever they are, all actions alike."""
+
     def sample(self, outputs: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """One action each and its log probability f32[...]; differentiable where continuous."""
+        """One action each and its log probability f32[...]; differentiable where continuous.
+
+        The density is that of the draw before rounding; a ratio of densities takes both from
+        `log_prob`.
+        """
 
     def mode(self, outputs: jax.Array) -> jax.Array:
         """The action taken when nothing is to be explored."""
@@ -40,7 +60,7 @@ class Head(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Categorical:
-    """One index i32[...]; outputs are its logits."""
+    """One index i32[...]; outputs are its logits, -inf where an action is ruled out."""
 
     num_actions: int
 
@@ -48,6 +68,15 @@ class Categorical:
     def num_outputs(self) -> int:
         """A logit for each action."""
         return self.num_actions
+
+    @property
+    def max_entropy(self) -> float:
+        """See `Head`."""
+        return math.log(self.num_actions)
+
+    def uniform(self, outputs: jax.Array, key: jax.Array) -> jax.Array:
+        """See `Head`."""
+        return jax.random.randint(key, outputs.shape[:-1], 0, self.num_actions)
 
     def sample(self, outputs: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """See `Head`."""
@@ -66,7 +95,8 @@ class Categorical:
     def entropy(self, outputs: jax.Array) -> jax.Array:
         """See `Head`."""
         logs = jax.nn.log_softmax(outputs)
-        return -(jnp.exp(logs) * logs).sum(axis=-1)
+        probability = jnp.exp(logs)
+        return -(probability * jnp.where(probability > 0.0, logs, 0.0)).sum(axis=-1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,43 +112,65 @@ class MultiCategorical:
         """A logit for each action of each branch."""
         return sum(self.counts)
 
+    @property
+    def max_entropy(self) -> float:
+        """See `Head`."""
+        return sum(map(math.log, self.counts))
+
     def branches(self, outputs: jax.Array) -> list[jax.Array]:
         """The logits f32[..., count] of each branch."""
         return jnp.split(outputs, np.cumsum(self.counts)[:-1].tolist(), axis=-1)
 
+    def uniform(self, outputs: jax.Array, key: jax.Array) -> jax.Array:
+        """See `Head`."""
+        shape = (*outputs.shape[:-1], len(self.counts))
+        counts = jnp.broadcast_to(jnp.asarray(self.counts, jnp.int32), shape)
+        return jax.random.randint(key, shape, 0, counts)
+
     def sample(self, outputs: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """See `Head`."""
-        keys = jax.random.split(key, len(self.counts))
-        pairs = zip(self.branches(outputs), keys, strict=True)
-        drawn = [jax.random.categorical(key, logits) for logits, key in pairs]
-        action = jnp.stack(drawn, axis=-1).astype(jnp.int32)
-        return action, self.log_prob(outputs, action)
+        table = self._table(outputs)
+        action, log_prob = self._widest.sample(table, key)
+        return action, log_prob.sum(axis=-1)
 
     def mode(self, outputs: jax.Array) -> jax.Array:
         """The most probable of each branch."""
-        best = [jnp.argmax(logits, axis=-1) for logits in self.branches(outputs)]
-        return jnp.stack(best, axis=-1).astype(jnp.int32)
+        return self._widest.mode(self._table(outputs))
 
     def log_prob(self, outputs: jax.Array, action: jax.Array) -> jax.Array:
         """See `Head`."""
-        parts = zip(self.counts, self.branches(outputs), strict=True)
-        return sum(
-            (Categorical(n).log_prob(x, action[..., i]) for i, (n, x) in enumerate(parts)),
-            start=jnp.float32(0),
-        )
+        return self._widest.log_prob(self._table(outputs), action).sum(axis=-1)
 
     def entropy(self, outputs: jax.Array) -> jax.Array:
         """See `Head`."""
-        parts = zip(self.counts, self.branches(outputs), strict=True)
-        return sum((Categorical(n).entropy(x) for n, x in parts), start=jnp.float32(0))
+        return self._widest.entropy(self._table(outputs)).sum(axis=-1)
+
+    @property
+    def _widest(self) -> Categorical:
+        return Categorical(max(self.counts))
+
+    def _table(self, outputs: jax.Array) -> jax.Array:
+        """Logits f32[..., branches, max(counts)]; what a branch lacks is ruled out.
+
+        One operation then does for all branches, of which a portfolio has one for each asset.
+        """
+        widest = max(self.counts)
+        if min(self.counts) == widest:
+            return outputs.reshape(*outputs.shape[:-1], len(self.counts), widest)
+        before = [(0, 0)] * (outputs.ndim - 1)
+        rows = [
+            jnp.pad(logits, [*before, (0, widest - count)], constant_values=-jnp.inf)
+            for count, logits in zip(self.counts, self.branches(outputs), strict=True)
+        ]
+        return jnp.stack(rows, axis=-2)
 
 
 @dataclasses.dataclass(frozen=True)
 class TanhNormal:
-    """Numbers f32[..., A] in (low, high): the scaled tanh of a normal with independent parts.
+    """Numbers f32[..., A] in [low, high]: the scaled tanh of a normal with independent parts.
 
-    Outputs are the A means and the A log deviations before the tanh. Haarnoja et al. 2018,
-    appendix C.
+    Outputs are the A means and the A log deviations before the tanh; these are bent, not cut, to
+    the range allowed, so that their gradient does not end. Haarnoja et al. 2018, appendix C.
     """
 
     low: tuple[float, ...]
@@ -129,105 +181,109 @@ class TanhNormal:
         """A mean and a log deviation for each number."""
         return 2 * len(self.low)
 
+    @property
+    def max_entropy(self) -> float:
+        """See `Head`."""
+        return float(np.log(np.subtract(self.high, self.low)).sum())
+
+    def uniform(self, outputs: jax.Array, key: jax.Array) -> jax.Array:
+        """See `Head`."""
+        shape = (*outputs.shape[:-1], len(self.low))
+        return self._scale(jax.random.uniform(key, shape, minval=-1.0, maxval=1.0))
+
     def sample(self, outputs: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """See `Head`; the density is that of the draw itself, not of the rounded action."""
-        mean, log_std = self._moments(outputs)
+        """See `Head`; in float32 a draw far out is rounded to the bound."""
+        mean, log_std = self.moments(outputs)
         noise = jax.random.normal(key, mean.shape)
         raw = mean + jnp.exp(log_std) * noise
-        return self._squash(raw), self._density(raw, noise, log_std)
+        return self._scale(jnp.tanh(raw)), self._density(raw, noise, log_std)
 
     def mode(self, outputs: jax.Array) -> jax.Array:
         """The median: the squashed mean."""
-        return self._squash(self._moments(outputs)[0])
+        return self._scale(jnp.tanh(self.moments(outputs)[0]))
 
     def spread(self, outputs: jax.Array) -> jax.Array:
         """Half the width of the central 68 % of each number, f32[..., A]."""
-        mean, log_std = self._moments(outputs)
+        mean, log_std = self.moments(outputs)
         std = jnp.exp(log_std)
-        return 0.5 * (self._squash(mean + std) - self._squash(mean - std))
+        _, half = self._box(mean.shape)
+        return 0.5 * half * (jnp.tanh(mean + std) - jnp.tanh(mean - std))
 
     def log_prob(self, outputs: jax.Array, action: jax.Array) -> jax.Array:
         """See `Head`; actions at or beyond a bound count as just inside."""
-        mean, log_std = self._moments(outputs)
-        low, high = jnp.asarray(self.low, jnp.float32), jnp.asarray(self.high, jnp.float32)
-        unit = 2.0 * (action - low) / (high - low) - 1.0
-        raw = jnp.arctanh(jnp.clip(unit, -1.0 + 1e-6, 1.0 - 1e-6))
+        mean, log_std = self.moments(outputs)
+        centre, half = self._box(action.shape)
+        raw = jnp.arctanh(jnp.clip((action - centre) / half, -INSIDE, INSIDE))
         return self._density(raw, (raw - mean) * jnp.exp(-log_std), log_std)
 
     def entropy(self, outputs: jax.Array) -> jax.Array:
-        """That of the normal before the tanh: the squashed one has no closed form."""
-        _, log_std = self._moments(outputs)
-        return (log_std + 0.5 * math.log(2.0 * math.pi * math.e)).sum(axis=-1)
+        """See `Head`; by Gauss-Hermite quadrature, there being no closed form.
 
-    def _moments(self, outputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        Right to 0.01 for deviations up to 2 before the tanh. It falls where a wide normal piles up
+        at the bounds, as that of the normal does not.
+        """
+        mean, log_std = self.moments(outputs)
+        nodes, weights = np.polynomial.hermite_e.hermegauss(NUM_NODES)
+        slope = jnp.zeros_like(mean)
+        for node, weight in zip(nodes, weights / weights.sum(), strict=True):
+            slope += float(weight) * _log_slope(mean + float(node) * jnp.exp(log_std))
+        _, half = self._box(mean.shape)
+        normal = log_std + 0.5 * math.log(2.0 * math.pi * math.e)
+        return (normal + slope + jnp.log(half)).sum(axis=-1)
+
+    def moments(self, outputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The mean and the log deviation before the tanh, f32[..., A] each."""
         mean, log_std = jnp.split(outputs, 2, axis=-1)
-        return mean, jnp.clip(log_std, MIN_LOG_STD, MAX_LOG_STD)
+        below = MAX_LOG_STD - jax.nn.softplus(MAX_LOG_STD - log_std)
+        return mean, MIN_LOG_STD + jax.nn.softplus(below - MIN_LOG_STD)
 
-    def _squash(self, raw: jax.Array) -> jax.Array:
-        low, high = jnp.asarray(self.low, jnp.float32), jnp.asarray(self.high, jnp.float32)
-        return low + (high - low) * 0.5 * (jnp.tanh(raw) + 1.0)
+    def _box(self, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+        """The centre and half the width."""
+        low, high = np.float32(self.low), np.float32(self.high)
+        centre, half = 0.5 * low + 0.5 * high, 0.5 * high - 0.5 * low
+        return jnp.broadcast_to(centre, shape), jnp.broadcast_to(half, shape)
+
+    def _scale(self, unit: jax.Array) -> jax.Array:
+        """From -1 to 1, to the box, with no rounding beyond it."""
+        centre, half = self._box(unit.shape)
+        low, high = (
+            jnp.broadcast_to(np.float32(each), unit.shape) for each in (self.low, self.high)
+        )
+        return jnp.clip(centre + half * unit, low, high)
 
     def _density(self, raw: jax.Array, noise: jax.Array, log_std: jax.Array) -> jax.Array:
-        """Log density of the squashed action: of the normal, less log of the tanh's slope."""
+        """Log density of the squashed action: of the normal, less log of the slope."""
         normal = -0.5 * jnp.square(noise) - log_std - 0.5 * math.log(2.0 * math.pi)
-        half = 0.5 * (jnp.asarray(self.high, jnp.float32) - jnp.asarray(self.low, jnp.float32))
-        # log(1 - tanh(x)^2) = 2 (log 2 - x - softplus(-2 x)), which does not underflow
-        slope = 2.0 * (math.log(2.0) - raw - jax.nn.softplus(-2.0 * raw)) + jnp.log(half)
-        return (normal - slope).sum(axis=-1)
+        _, half = self._box(raw.shape)
+        return (normal - _log_slope(raw) - jnp.log(half)).sum(axis=-1)
 
 
-@dataclasses.dataclass(frozen=True)
-class Dirichlet:
-    """Shares f32[..., size] that sum to 1; outputs become concentrations 1 + softplus(x) > 1."""
+def _log_slope(raw: jax.Array) -> jax.Array:
+    """Log of the tanh's slope, 1 - tanh(x)^2, which itself would underflow."""
+    return 2.0 * (math.log(2.0) - raw - jax.nn.softplus(-2.0 * raw))
 
-    size: int
 
-    @property
-    def num_outputs(self) -> int:
-        """A concentration for each share."""
-        return self.size
+def head_of(env: Any, env_params: Any) -> Head:
+    """The family for the actions of an environment.
 
-    def sample(self, outputs: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """See `Head`."""
-        action = jax.random.dirichlet(key, self._concentration(outputs))
-        return action, self.log_prob(outputs, action)
+    Bounds are part of the program. Where they come of traced parameters, as in gymnax's Pendulum,
+    those of the environment's default parameters are taken.
 
-    def mode(self, outputs: jax.Array) -> jax.Array:
-        """The shares of highest density."""
-        excess = jax.nn.softplus(outputs)
-        return excess / excess.sum(axis=-1, keepdims=True)
+    Raises:
+        JaxtradeError: see `head_for`.
+    """
+    space = env.action_space(env_params)
+    bounds = getattr(space, "low", None), getattr(space, "high", None)
+    if any(isinstance(bound, jax.core.Tracer) for bound in bounds):
+        space = env.action_space(env.default_params)
+    return head_for(space)
 
-    def spread(self, outputs: jax.Array) -> jax.Array:
-        """The deviation of each share: about half the width of its central 68 %, f32[..., size]."""
-        concentration = self._concentration(outputs)
-        total = concentration.sum(axis=-1, keepdims=True)
-        mean = concentration / total
-        return jnp.sqrt(mean * (1.0 - mean) / (total + 1.0))
 
-    def log_prob(self, outputs: jax.Array, action: jax.Array) -> jax.Array:
-        """See `Head`; shares are kept above 1e-6."""
-        concentration = self._concentration(outputs)
-        logs = jnp.log(jnp.maximum(action, 1e-6))
-        return ((concentration - 1.0) * logs).sum(axis=-1) - self._log_beta(concentration)
-
-    def entropy(self, outputs: jax.Array) -> jax.Array:
-        """See `Head`."""
-        concentration = self._concentration(outputs)
-        total = concentration.sum(axis=-1)
-        psi = jax.scipy.special.digamma
-        spread = (total - self.size) * psi(total)
-        return (
-            self._log_beta(concentration)
-            + spread
-            - ((concentration - 1.0) * psi(concentration)).sum(axis=-1)
-        )
-
-    def _concentration(self, outputs: jax.Array) -> jax.Array:
-        return 1.0 + jax.nn.softplus(outputs)
-
-    def _log_beta(self, concentration: jax.Array) -> jax.Array:
-        gammaln = jax.scipy.special.gammaln
-        return gammaln(concentration).sum(axis=-1) - gammaln(concentration.sum(axis=-1))
+def mask_logits(logits: jax.Array, allowed: jax.Array | None) -> jax.Array:
+    """Logits (or action values) where `allowed` bool[..., n], elsewhere what is never chosen: -1e9,
+    of which probabilities are 0, and gradients too, but nothing is NaN. None allows all.
+    """
+    return logits if allowed is None else jnp.where(allowed, logits, -1e9)
 
 
 def head_for(space: Any) -> Head:
@@ -251,6 +307,7 @@ def head_for(space: Any) -> Head:
             np.broadcast_to(np.asarray(bound, np.float32), space.shape)
             for bound in (space.low, space.high)
         )
-        if np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all():
+        is_real = jnp.issubdtype(space.dtype, jnp.floating)
+        if is_real and np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all():
             return TanhNormal(tuple(low.tolist()), tuple(high.tolist()))
     raise JaxtradeError(f"no agent here acts in {space}: give indices or a box with finite bounds")

@@ -1,9 +1,13 @@
 """Gradient steps: Adam on clipped gradients, with a learning rate that may change in training."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
+
+from jaxtrade.agents.types import Metrics
 
 
 def optimiser(max_grad_norm: Any) -> optax.GradientTransformation:
@@ -27,3 +31,47 @@ def descend(
 def linear(progress: jax.Array, first: Any, last: Any, *, over: Any = 1.0) -> jax.Array:
     """From `first` to `last` over the fraction `over` of the training, then `last`."""
     return optax.linear_schedule(first, last, 1)(progress / over)
+
+
+def shuffles(key: jax.Array, size: int, count: int) -> jax.Array:
+    """`count` orders of the numbers below `size`, i32[count, size], to be cut into minibatches.
+
+    Numbers are sorted together with as many random bits above them as a word has room for: a
+    fraction of the cost of an argsort. Where bits are equal, the lower comes first.
+    """
+    bits = max(size - 1, 1).bit_length()
+    words = jax.random.bits(key, (count, size)) << bits | jnp.arange(size, dtype=jnp.uint32)[None]
+    return (jnp.sort(words, axis=1) & ((1 << bits) - 1)).astype(jnp.int32)
+
+
+def descend_until(
+    step: Callable[[Any, jax.Array], tuple[Any, Metrics]],
+    learner: Any,
+    orders: jax.Array,
+    *,
+    metric: str,
+    limit: Any,
+) -> tuple[Any, Metrics]:
+    """`step(learner, rows)` for one minibatch after the other, rows i32[B] of `orders` i32[M, B].
+
+    After one whose `metric` is above `limit` there are no more. Returns the learner, and the means
+    of the metrics over those that there were, `minibatches`.
+    """
+    step = jax.jit(step)  # so that its shapes and the loop's body come from one tracing
+    _, shapes = jax.eval_shape(step, learner, orders[0])
+    sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+    def goes_on(carry: tuple[jax.Array, jax.Array, Any, Metrics]) -> jax.Array:
+        number, is_over, _, _ = carry
+        return (number < len(orders)) & ~is_over
+
+    def forward(carry: tuple[jax.Array, jax.Array, Any, Metrics]) -> Any:
+        number, _, learner, sums = carry
+        learner, metrics = step(learner, orders[number])
+        sums = jax.tree.map(jnp.add, sums, metrics)
+        return number + 1, metrics[metric] > limit, learner, sums
+
+    start = (jnp.int32(0), jnp.bool_(False), learner, sums)
+    count, _, learner, sums = jax.lax.while_loop(goes_on, forward, start)
+    means = jax.tree.map(lambda x: x / count, sums)
+    return learner, {**means, "minibatches": count.astype(jnp.float32)}

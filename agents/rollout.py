@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxtrade.agents.masks import show
 from jaxtrade.agents.types import Agent, Batch, Metrics, ObservesState, TrainState
 
 
@@ -40,8 +41,9 @@ def collect(
 
     def step(state: TrainState, keys: jax.Array) -> tuple[TrainState, tuple[Any, Metrics]]:
         act_key, step_key = keys
+        obs = show(agent, env, env_params, state.obs, state.env_state)
         action, hidden, extras = agent.act(
-            state.learner, state.obs, state.hidden, act_key, state.progress
+            state.learner, obs, state.hidden, act_key, state.progress
         )
         obs, env_state, reward, terminated, truncated, info = step_envs(
             jax.random.split(step_key, agent.num_envs), state.env_state, action, env_params
@@ -62,11 +64,13 @@ def collect(
         return following, (kept, ended)
 
     keys = jax.random.split(key, (agent.rollout_steps, 2))
+    start = (state.obs, state.env_state)
     hidden, progress = state.hidden, state.progress
     state, (kept, ended) = jax.lax.scan(step, state, keys)
     batch = Batch(
         **kept,
         last=state.env_state if lazy else state.obs,
+        start=start,
         hidden=hidden,
         progress=progress,
     )

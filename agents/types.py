@@ -102,14 +102,16 @@ class Batch:
 
     seen, final: observations or states (see `rollout.keeps_state`), before each step and after it
     without the reset, leaves [T, N, ...]; last: the same after the last step, leaves [N, ...];
-    hidden: f32[N, H], the policy's memory before the first step; action: [T, N, ...]; extras: what
-    the agent's `act` added; reward: f32[T, N]; terminated, truncated: bool[T, N]; progress: f32[],
-    fraction of the planned training done.
+    start: observations and states before the first, leaves [N, ...]; hidden: f32[N, H], the
+    policy's memory there; action: [T, N, ...]; extras: what the agent's `act` added; reward:
+    f32[T, N]; terminated, truncated: bool[T, N]; progress: f32[], fraction of the planned training
+    done.
     """
 
     seen: Any
     final: Any
     last: Any
+    start: Any = None
     hidden: jax.Array
     action: jax.Array
     extras: Any

@@ -196,28 +196,6 @@ def test_nothing_goes_to_the_device_or_back_while_it_trains():
             loop.train_chunk(AGENT, ENV, PARAMS, state, np.int32(2))
 
 
-def test_a_population_trains_as_its_members_alone():
-    seeds, rates = (3, 3, 4), (1e-3, 1e-2, 1e-2)
-
-    def run(key, learning_rate):
-        agent = AGENT.replace(learning_rate=learning_rate)
-        state = loop.init(agent, ENV, PARAMS, key, total_steps=3 * PER_ITERATION)
-        return loop.train_chunk(agent, ENV, PARAMS, state, jnp.int32(3))
-
-    keys = jnp.stack([jax.random.key(seed) for seed in seeds])
-    together, sums = jax.jit(jax.vmap(run))(keys, jnp.float32(rates))
-    for row, (seed, rate) in enumerate(zip(seeds, rates, strict=True)):
-        agent = AGENT.replace(learning_rate=jnp.float32(rate))
-        state = start(seed, iterations=3)
-        alone, expected = loop.train_chunk(agent, ENV, PARAMS, state, jnp.int32(3))
-        for left, right in zip(numbers(together), numbers(alone), strict=True):
-            np.testing.assert_allclose(left[row], right, rtol=1e-4, atol=1e-5)
-        for name in expected:
-            np.testing.assert_allclose(sums[name][row], expected[name], rtol=1e-3, atol=1e-4)
-    policy_loss = np.asarray(sums["policy_loss"])
-    assert len(set(policy_loss)) == 3
-
-
 @pytest.mark.parametrize("env", [ENV, StateTable()], ids=["observations", "states"])
 def test_a_key_is_used_once(env):
     def run(key):

@@ -141,7 +141,7 @@ def test_an_epoch_uses_each_row_once_against_its_own_return(rollout):
     state, batch = rollout
     still = AGENT.replace(learning_rate=np.float32(0))
     learner, metrics = learn(still, state.learner, batch)
-    value = batch.extras[1]
+    value = batch.extras.value
     # Nothing is truncated here, so that what a step led to has the value of the next.
     assert not batch.truncated.any()
     following = jnp.append(value[1:], assess(state.learner.actor, batch.last).value[None], axis=0)
@@ -182,7 +182,7 @@ def test_actions_are_drawn_from_the_policy(rollout):
     obs = jnp.broadcast_to(CELLS[:1], (8000, 4))
     none, start = jnp.zeros((8000, 0)), jnp.float32(0)
     act = jax.jit(AGENT.act)
-    action, _, (log_prob, value) = act(learner, obs, none, jax.random.key(0), start)
+    action, _, (log_prob, value, _, _) = act(learner, obs, none, jax.random.key(0), start)
     logits, expected, _ = assess(learner.actor, CELLS[:1])
     probability = np.asarray(jax.nn.softmax(logits[0]))
     np.testing.assert_allclose(np.exp(log_prob), probability[action], rtol=1e-5)

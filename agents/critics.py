@@ -1,0 +1,57 @@
+"""Networks of agents that keep policy and critics apart, and targets that follow slowly."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxtrade.agents.torsos import Dense, Torso
+
+NUM_CRITICS = 2
+
+
+class Policy(nn.Module):
+    """A torso and a head of outputs f32[B, num_outputs]."""
+
+    torso: Torso
+    num_outputs: int
+
+    @nn.compact
+    def __call__(self, obs: Any) -> jax.Array:
+        """Outputs for observations [B, ...]."""
+        return Dense(self.num_outputs, 0.01, name="policy")(_features(self.torso, obs))
+
+
+class Critic(nn.Module):
+    """A torso and a head of values f32[B, num_values]."""
+
+    torso: Torso
+    num_values: int
+
+    @nn.compact
+    def __call__(self, inputs: Any) -> jax.Array:
+        """Values of observations [B, ...], or of pairs of them and actions [B, ...]."""
+        return Dense(self.num_values, 1.0, name="critic")(_features(self.torso, inputs))
+
+
+def twin_critics(torso: Torso, num_values: int) -> nn.Module:
+    """Two critics side by side, one matrix product for both: f32[2, B, num_values]."""
+    twins = nn.vmap(
+        Critic,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=None,
+        axis_size=NUM_CRITICS,
+    )
+    return twins(torso, num_values)
+
+
+def follow(target: Any, params: Any, rate: Any) -> Any:
+    """The target moved by the fraction `rate` of its way to the parameters."""
+    return jax.tree.map(lambda old, new: old + rate * (new - old), target, params)
+
+
+def _features(torso: Torso, inputs: Any) -> jax.Array:
+    no_memory = jnp.zeros((jax.tree.leaves(inputs)[0].shape[0], 0), jnp.float32)
+    return torso(inputs, no_memory)[0]
