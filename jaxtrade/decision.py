@@ -177,7 +177,7 @@ def decide(policy: Policy, inputs: Inputs, carry: Carry) -> tuple[Carry, Decisio
         allowed = jax.vmap(review)(levels[:, None])[0][:, 0] == levels
     choice = choose(policy, observation, carry.hidden, allowed=allowed)
     target, binding = review(choice.requested)
-    probabilities, spread, confidence = _certainty(policy, choice.outputs[None])
+    probabilities, spread, confidence = _certainty(policy, choice)
     return dataclasses.replace(carry, hidden=choice.hidden), Decision(
         requested=choice.requested,
         target=target,
@@ -211,17 +211,17 @@ def choose(
     return Choice(requested, action, outputs[0], value[0], after[0])
 
 
-def _certainty(policy: Policy, outputs: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Probabilities, spread and confidence, see `Decision`, of outputs f32[1, num_outputs]."""
+def _certainty(policy: Policy, choice: Choice) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Probabilities, spread and confidence of a choice, see `Decision`."""
     spec, nothing = policy.actions.spec, jnp.zeros(0, jnp.float32)
     if spec.is_discrete:
-        probabilities = jax.nn.softmax(outputs.reshape(-1, len(spec.numbers)))
+        probabilities = jax.nn.softmax(choice.outputs.reshape(-1, len(spec.numbers)))
         return probabilities.reshape(-1), nothing, probabilities.max(axis=1).min()
-    spread = jnp.zeros_like(policy.head.mode(outputs))
+    spread = jnp.zeros_like(choice.action)
     if isinstance(policy.head, Uncertain):
-        spread = policy.head.spread(outputs)
+        spread = policy.head.spread(choice.outputs[None])[0]
     low, high = spec.bounds
-    return nothing, spread[0], 1.0 - spread.max() / (0.5 * (high - low))
+    return nothing, spread, 1.0 - spread.max() / (0.5 * (high - low))
 
 
 def _see_bar(policy: Policy, inputs: Inputs, carry: Carry) -> Carry:
