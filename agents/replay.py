@@ -36,7 +36,7 @@ class Replay:
     capacity; priorities: of rows x environments, or None where all are drawn alike.
     """
 
-    rows: Rows
+    rows: Rows = per_env(axis=1)
     head: jax.Array
     filled: jax.Array
     priorities: Priorities | None

@@ -38,6 +38,8 @@ def replay(path: str | Path, market: Market, env_params: EnvParams, *, span: str
     is_ruined = np.bool_(False)
     steps = []
     for t in range(last):
+        if t == first:
+            policy.forget()  # as an episode begins; the bars before it fill the window
         decision = policy.decide(bars[t], context[t], market.clock[t], mask, vector, limits)
         if t < first:
             continue
