@@ -22,12 +22,12 @@ from jaxtrade.specs import JaxtradeError
 class Rows:
     """The part of a `Batch` that is kept, leaves [capacity, N, ...]; see there."""
 
-    seen: Any = per_env(1)
-    final: Any = per_env(1)
-    action: jax.Array = per_env(1)
-    reward: jax.Array = per_env(1)
-    terminated: jax.Array = per_env(1)
-    truncated: jax.Array = per_env(1)
+    seen: Any
+    final: Any
+    action: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
 
 
 @flax.struct.dataclass(kw_only=True)
