@@ -62,6 +62,7 @@ class DQN(Settings):
     max_grad_norm: Any = 10.0
     num_envs: int = static(16)
     rollout_steps: int = static(4)
+    activation: str = static("relu")
     num_updates: int = static(8)
     batch_size: int = static(128)
     replay_size: int = static(131_072)
