@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrade.agents.distributions import head_for
-from jaxtrade.agents.networks import Dense, Torso
 from jaxtrade.agents.normalise import RewardScale, init_reward_scale, update_reward_scale
 from jaxtrade.agents.optimise import descend, linear, optimiser
 from jaxtrade.agents.rollout import one_observation
 from jaxtrade.agents.settings import Settings, static
+from jaxtrade.agents.torsos import Dense, Torso
 from jaxtrade.agents.types import Actor, Assessment, Batch, Metrics
 from jaxtrade.specs import JaxtradeError
 
@@ -65,11 +65,6 @@ class APG(Settings):
         self.require_counts("num_updates")
         self.require_positive("entropy_coefficient")
 
-    @property
-    def hidden_size(self) -> int:
-        """See `Agent`."""
-        return 0
-
     def init(self, key: jax.Array, env: Any, env_params: Any) -> Learner:
         """Fresh parameters for what this environment shows.
 
@@ -94,8 +89,8 @@ class APG(Settings):
     def assess(self, actor: Actor, obs: Any, hidden: jax.Array) -> Assessment:
         """See `Agent`; the value is not known, 0."""
         network = self._network(actor.head.num_outputs)
-        outputs, hidden = network.apply(actor.params, obs, hidden)
-        return Assessment(outputs, jnp.zeros(outputs.shape[0], jnp.float32), hidden)
+        outputs, following = network.apply(actor.params, obs, hidden)
+        return Assessment(outputs, jnp.zeros(outputs.shape[0], jnp.float32), following)
 
     def act(
         self, learner: Learner, obs: Any, hidden: jax.Array, key: jax.Array, progress: jax.Array
@@ -168,4 +163,4 @@ class APG(Settings):
         return reward.sum(axis=0).mean(), entropy.mean()
 
     def _network(self, num_outputs: int) -> Policy:
-        return Policy(torso=self.torso(), num_outputs=num_outputs)
+        return Policy(torso=self.make_torso(), num_outputs=num_outputs)
