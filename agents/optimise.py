@@ -73,5 +73,6 @@ def descend_until(
 
     start = (jnp.int32(0), jnp.bool_(False), learner, sums)
     count, _, learner, sums = jax.lax.while_loop(goes_on, forward, start)
-    means = jax.tree.map(lambda x: x / count, sums)
-    return learner, {**means, "minibatches": count.astype(jnp.float32)}
+    minibatches = count.astype(jnp.float32)
+    means = jax.tree.map(lambda x: x / minibatches, sums)
+    return learner, {**means, "minibatches": minibatches}

@@ -34,7 +34,11 @@ def _count(value: float) -> str:
 _ROWS: dict[str, tuple[str, Callable[[float], str], str]] = {
     "total_return": ("Total return", _percent, "final over initial equity, minus one"),
     "cagr": ("CAGR", _percent, "yearly growth that compounds to the total return"),
-    "sharpe": ("Sharpe ratio", _number, "mean over deviation of returns, annualised; no risk-free"),
+    "sharpe": (
+        "Sharpe ratio",
+        _number,
+        "mean over deviation of returns beyond idle cash, annualised",
+    ),
     "sortino": ("Sortino ratio", _number, "the same over the deviation of losses only"),
     "volatility": ("Volatility", _percent, "deviation of returns, annualised"),
     "max_drawdown": ("Max drawdown", _percent, "deepest fall below an earlier peak of equity"),
@@ -81,8 +85,8 @@ def comparison_table(results: Sequence[Backtest]) -> "Table":
 def verdict(results: Sequence[Backtest]) -> str:
     """One sentence on the agent, `results[0]`, against the others, as plain when it lost."""
     agent, *others = results
-    sharpes = [metrics.sharpe(each.returns, each.bars_per_year) for each in results]
-    error = metrics.sharpe_error(agent.returns, agent.bars_per_year)
+    sharpes = [each.sharpe for each in results]
+    error = metrics.sharpe_error(agent.excess, agent.bars_per_year)
     lost = [
         f"{other.name} ({value:.2f})"
         for other, value in zip(others, sharpes[1:], strict=True)

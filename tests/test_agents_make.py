@@ -24,8 +24,9 @@ def refusal(name, **hyperparameters):
 
 
 def test_an_unknown_agent_is_told_the_nearest():
-    assert refusal("pp0") == "unknown agent 'pp0': did you mean 'ppo'? (ppo)"
-    assert refusal("zzz") == "unknown agent 'zzz': there are (ppo)"
+    known = ", ".join(sorted(agents.AGENTS))
+    assert refusal("pp0") == f"unknown agent 'pp0': did you mean 'ppo'? ({known})"
+    assert refusal("zzz") == f"unknown agent 'zzz': there are ({known})"
 
 
 def test_an_unknown_setting_is_told_the_nearest():
@@ -110,7 +111,7 @@ def test_defaults_are_those_of_the_record():
 def test_what_varies_is_a_leaf_and_what_shapes_is_not():
     agent = agents.make("ppo")
     leaves = jax.tree.leaves(agent)
-    assert len(leaves) == 7
+    assert len(leaves) == 9
     assert all(leaf.dtype == np.float32 for leaf in leaves)
     structures = {
         jax.tree.structure(agents.make("ppo", **one))

@@ -36,21 +36,21 @@ def test_several_inputs_are_one_layer_over_all_of_them():
 
     leaves = [np.asarray(leaf, np.float64).reshape(BATCH, -1) for leaf in jax.tree.leaves(obs)]
     kernels = [np.asarray(params[f"kernel_{number}"], np.float64) for number in range(2)]
-    assert [kernel.shape for kernel in kernels] == [(12, 7), (6, 7)]
-    expected = np.concatenate(leaves, axis=1) @ np.concatenate(kernels) + np.arange(7.0)
+    assert [kernel.shape for kernel in kernels] == [(7, 12), (7, 6)]
+    expected = np.concatenate(leaves, axis=1) @ np.concatenate(kernels, axis=1).T + np.arange(7.0)
     np.testing.assert_allclose(out, expected, atol=1e-5)
 
 
 def test_initial_layers_are_orthogonal_and_scaled():
     one = jax.jit(Dense(3, scale=2.0).init)(jax.random.key(0), jnp.zeros((1, 10)))["params"]
-    np.testing.assert_allclose(one["kernel_0"].T @ one["kernel_0"], 4 * np.eye(3), atol=1e-5)
+    np.testing.assert_allclose(one["kernel_0"] @ one["kernel_0"].T, 4 * np.eye(3), atol=1e-5)
     np.testing.assert_array_equal(one["bias"], np.zeros(3))
     # Of two inputs each has half of the variance.
     both = jax.jit(Dense(3, scale=2.0).init)(
         jax.random.key(0), (jnp.zeros((1, 10)), jnp.zeros((1, 10)))
     )
     kernel = both["params"]["kernel_1"]
-    np.testing.assert_allclose(kernel.T @ kernel, 2 * np.eye(3), atol=1e-5)
+    np.testing.assert_allclose(kernel @ kernel.T, 2 * np.eye(3), atol=1e-5)
 
 
 @pytest.mark.parametrize("hidden_sizes", [(64, 64), (16,), ()])

@@ -22,7 +22,7 @@ def made(module, *inputs):
 
 
 def dense(layer, x):
-    return x @ layer["kernel_0"] + layer["bias"]
+    return x @ layer["kernel_0"].T + layer["bias"]
 
 
 def test_convolutions_are_those_of_a_loop_and_end_at_the_newest_row():
@@ -179,7 +179,7 @@ def test_a_unit_is_dead_that_does_nothing_for_any_row(activation, biases, share)
     network = ActorCritic(torso=Torso(hidden_sizes=(4,), activation=activation), num_outputs=2)
     x, none = jnp.asarray([[-1.0], [1.0]]), jnp.zeros((2, 0))
     params = network.init(jax.random.key(0), x, none)
-    layer = {"kernel_0": jnp.ones((1, 4)), "bias": jnp.asarray(biases)}
+    layer = {"kernel_0": jnp.ones((4, 1)), "bias": jnp.asarray(biases)}
     params["params"]["torso"] = {"torso_0": layer}
     assert dead_units(network, params, x, none) == share
 
