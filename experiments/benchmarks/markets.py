@@ -66,6 +66,7 @@ ALGORITHMS = {
         64_000,
         {"batch_size": 256, "replay_size": 32_768, "anneal_learning_rate": True},
     ),
+    "pqn": Algorithm(LEVELS, 200_000, {"num_envs": 64}),
     "sac": Algorithm(
         EXPOSURE,
         64_000,
@@ -140,8 +141,8 @@ def walk_oracle(env: Trading, params: EnvParams, regimes: jax.Array) -> jax.Arra
     )
 
 
-def _walk(env: Trading, params: EnvParams, choose: Any, hidden: Any) -> jax.Array:
-    def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], jax.Array]:
+def _walk(env: Trading, params: EnvParams, choose: Any, hidden: jax.Array) -> jax.Array:
+    def step(carry: tuple[Any, Any], _: Any) -> tuple[tuple[Any, Any], jax.Array]:
         state, hidden = carry
         exposure, hidden = choose(state, hidden)
         state, _, _, info = env.advance_to(state, exposure, params)
