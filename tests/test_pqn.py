@@ -103,15 +103,14 @@ def test_returns_are_those_of_the_best_actions_by_hand():
         trace_lambda=0.5,
         normalise_reward=False,
     )
-    learner = agent.init(jax.random.key(0), Table(), PARAMS)
+    state = loop.init(agent, Table(), PARAMS, jax.random.key(0), total_steps=3)
+    learner = state.learner
     # Of cell 0 the actions are worth 1 and 2, of cell 1 3 and 8.
     kernel = jnp.float32([[1, 3, 0, 0], [2, 8, 0, 0]])
     params = {"params": {"advantage": {"kernel_0": kernel, "bias": jnp.zeros(2)}}}
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, learner.actor.params)
     learner = dataclasses.replace(learner, actor=dataclasses.replace(learner.actor, params=params))
-    state = loop.init(agent, Table(), PARAMS, jax.random.key(0), total_steps=3)
-    state = dataclasses.replace(state, learner=learner)
-    _, batch, _ = collect(agent, Table(), PARAMS, state, jax.random.key(0))
+    _, batch, _ = jax.eval_shape(lambda: collect(agent, Table(), PARAMS, state, jax.random.key(0)))
     cells = CELLS[jnp.int32([0, 1, 0])][:, None]
     batch = batch.replace(
         seen=cells,
@@ -123,7 +122,9 @@ def test_returns_are_those_of_the_best_actions_by_hand():
         terminated=jnp.zeros((3, 1), bool),
         truncated=jnp.bool_([[False], [True], [False]]),
     )
-    _, metrics = agent.learn(learner, batch, jax.random.key(0), Table(), PARAMS)
+    batch = batch.replace(hidden=jnp.zeros((1, 0)), progress=jnp.float32(0))
+    learn = jax.jit(lambda *state: agent.learn(*state, jax.random.key(0), Table(), PARAMS))
+    _, metrics = learn(learner, batch)
     # The last step: 4 + 2 / 2 = 5. The second is cut off in cell 1: 2 + 8 / 2 = 6. The first:
     # 1 + (8 + 6) / 2 / 2 = 4.5. Taken were 1, 8 and 2: errors of 3.5, 2 and 3.
     assert metrics["td_error"] == pytest.approx((3.5 + 2 + 3) / 3)

@@ -275,5 +275,5 @@ def test_a_million_windows_fit_into_a_hundred_megabytes():
 
 def test_a_capacity_that_batches_do_not_divide_is_refused():
     kept = replay.init(EXAMPLE, capacity=12, num_envs=NUM_ENVS)
-    with pytest.raises(JaxtradeError, match=r"^a replay of 12 steps is written 5 at a time: give"):
+    with pytest.raises(JaxtradeError, match=r"^a replay of 12 steps is written 10 at a time: give"):
         push(kept, jnp.int32(0))
