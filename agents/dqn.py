@@ -38,7 +38,7 @@ class Learner:
     optimiser: Any
     updates: jax.Array
     reward_scale: RewardScale
-    replay: replay.Replay | None
+    replay: Any
 
 
 @flax.struct.dataclass(kw_only=True)
@@ -119,7 +119,8 @@ class DQN(Settings):
 
     def assess(self, actor: Actor, obs: Any, hidden: jax.Array) -> Assessment:
         """See `Agent`; outputs are action values, in the unit of `reward_scale`."""
-        values, hidden = self._network(actor.head).apply(actor.params, obs, hidden)
+        network: Any = self._network(actor.head)
+        values, hidden = network.apply(actor.params, obs, hidden)
         outputs = values.mean(axis=1)
         value = qvalues.greedy_value(outputs, qvalues.branch_counts(actor.head))
         return Assessment(outputs, value, hidden)

@@ -80,7 +80,8 @@ class PQN(Settings):
 
     def assess(self, actor: Actor, obs: Any, hidden: jax.Array) -> Assessment:
         """See `Agent`; outputs are action values, in the unit of `reward_scale`."""
-        values, hidden = self._network(actor.head).apply(actor.params, obs, hidden)
+        network: Any = self._network(actor.head)
+        values, hidden = network.apply(actor.params, obs, hidden)
         value = qvalues.greedy_value(values[:, 0], qvalues.branch_counts(actor.head))
         return Assessment(values[:, 0], value, hidden)
 
