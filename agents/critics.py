@@ -45,7 +45,8 @@ def twin_values(critic: Critic, params: tuple[Any, ...], inputs: Any) -> jax.Arr
 
     One after the other: a product of stacked matrices takes longer on a processor.
     """
-    return jnp.stack([critic.apply(each, inputs) for each in params])
+    values: list[Any] = [critic.apply(each, inputs) for each in params]
+    return jnp.stack(values)
 
 
 def follow(target: Any, params: Any, rate: Any) -> Any:
