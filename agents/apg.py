@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrade.agents.distributions import head_for
-from jaxtrade.agents.networks import Dense, Torso
 from jaxtrade.agents.normalise import RewardScale, init_reward_scale, update_reward_scale
 from jaxtrade.agents.optimise import descend, linear, optimiser
 from jaxtrade.agents.rollout import one_observation
 from jaxtrade.agents.settings import Settings, static
+from jaxtrade.agents.torsos import Dense, Torso
 from jaxtrade.agents.types import Actor, Assessment, Batch, Metrics
 from jaxtrade.specs import JaxtradeError
 
@@ -64,11 +64,6 @@ class APG(Settings):
         super().validate()
         self.require_counts("num_updates")
         self.require_positive("entropy_coefficient")
-
-    @property
-    def hidden_size(self) -> int:
-        """See `Agent`."""
-        return 0
 
     def init(self, key: jax.Array, env: Any, env_params: Any) -> Learner:
         """Fresh parameters for what this environment shows.
@@ -168,4 +163,4 @@ class APG(Settings):
         return reward.sum(axis=0).mean(), entropy.mean()
 
     def _network(self, num_outputs: int) -> Policy:
-        return Policy(torso=self.torso(), num_outputs=num_outputs)
+        return Policy(torso=self.make_torso(), num_outputs=num_outputs)

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxtrade.agents.masks import show
 from jaxtrade.agents.types import Actor, Agent, Env, Metrics
 
 
@@ -34,7 +35,8 @@ def evaluate(
 
     def step(carry: Any, step_key: jax.Array) -> tuple[Any, None]:
         obs, env_state, hidden, found = carry
-        outputs, _, hidden = agent.assess(actor, obs, hidden)
+        shown = show(agent, env, env_params, obs, env_state)
+        outputs, _, hidden = agent.assess(actor, shown, hidden)
         action = actor.head.mode(outputs)
         keys = jax.random.split(step_key, num_envs)
         obs, env_state, reward, terminated, truncated, _ = step_envs(
