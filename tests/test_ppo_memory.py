@@ -109,16 +109,13 @@ def rollout():
     """A fresh learner, and a second batch: its memories come from the first; each environment
     ends episodes at other steps, and one is cut off.
     """
-    agent = AGENT
-    state = loop.init(agent, ENV, PARAMS, jax.random.key(0), total_steps=10 * 240)
-
-    @jax.jit
-    def play(state):
-        state = state.replace(env_state=state.env_state.replace(time=jnp.arange(16) % LENGTH))
-        state, _, _ = collect(agent, ENV, PARAMS, state, jax.random.key(1))
-        return collect(agent, ENV, PARAMS, state, jax.random.key(2))
-
-    _, batch, _ = play(state)
+    state = loop.init(AGENT, ENV, PARAMS, jax.random.key(0), total_steps=10 * 240)
+    state = state.replace(env_state=state.env_state.replace(time=jnp.arange(16) % LENGTH))
+    head = state.learner.actor.params["params"]["actor"]
+    head["kernel_0"] = 100.0 * head["kernel_0"]  # so that what is remembered matters
+    play = jax.jit(lambda state, key: collect(AGENT, ENV, PARAMS, state, key)[:2])
+    state, _ = play(state, jax.random.key(1))
+    _, batch = play(state, jax.random.key(2))
     assert (jnp.abs(batch.hidden).max(axis=1) > 0).sum() > 8
     return state.learner, batch
 
@@ -126,28 +123,29 @@ def rollout():
 def test_a_sequence_finds_what_was_noted_step_by_step(rollout):
     learner, batch = rollout
     after, metrics = learn(STILL, learner, batch)
-    assert metrics["approx_kl"] == pytest.approx(0.0, abs=1e-7)
+    assert metrics["approx_kl"] == pytest.approx(0.0, abs=1e-6)
     assert metrics["policy_loss"] == pytest.approx(0.0, abs=1e-5)
-    error = learn_rows(STILL, after, batch).advantage  # of lambda 0: target - value
+    error = rows_of(after, batch).advantage  # of lambda 0: target - value
     half_square = 0.5 * float(jnp.square(error).mean())
     assert metrics["value_loss"] == pytest.approx(half_square, rel=1e-4)
 
     # Ends where there were none, and another memory at the start, are noticed.
     moved = dataclasses.replace(batch, terminated=jnp.roll(batch.terminated, 1, axis=0))
-    assert learn(STILL, learner, moved)[1]["approx_kl"] > 1e-6
+    assert learn(STILL, learner, moved)[1]["approx_kl"] > 1e-4
     other = dataclasses.replace(batch, hidden=batch.hidden + 0.5)
-    assert learn(STILL, learner, other)[1]["approx_kl"] > 1e-6
+    assert learn(STILL, learner, other)[1]["approx_kl"] > 1e-4
 
 
-def learn_rows(agent, learner, batch):
-    return jax.jit(lambda learner, batch: agent._rows(learner, batch, ENV, PARAMS))(learner, batch)
+@jax.jit
+def rows_of(learner, batch):
+    return STILL._rows(learner, batch, ENV, PARAMS)
 
 
 def test_what_a_step_led_to_is_judged_with_the_memory_after_it(rollout):
     learner, batch = rollout
     step = int(jnp.argmin(batch.terminated[:-1, 3]))
     batch = dataclasses.replace(batch, truncated=batch.truncated.at[step, 3].set(True))
-    rows = learn_rows(STILL, learner, batch)
+    rows = rows_of(learner, batch)
 
     def value(obs, hidden):
         return STILL.assess(learner.actor, obs[None], hidden[None]).value[0]
@@ -167,8 +165,8 @@ def test_the_first_steps_only_bring_the_memory_up_to_date(rollout):
     learner, batch = rollout
     agent = STILL.replace(burn_in=5)
     after, metrics = learn(agent, learner, batch)
-    assert metrics["approx_kl"] == pytest.approx(0.0, abs=1e-7)
-    error = learn_rows(agent, after, batch).advantage[5:]
+    assert metrics["approx_kl"] == pytest.approx(0.0, abs=1e-6)
+    error = rows_of(after, batch).advantage[5:]
     half_square = 0.5 * float(jnp.square(error).mean())
     assert metrics["value_loss"] == pytest.approx(half_square, rel=1e-4)
     # All episodes of 4 steps have ended within 5: what was remembered before them is forgotten.

@@ -53,6 +53,18 @@ def test_after_a_measure_above_the_limit_there_is_no_step(limit, learner, count)
     assert metrics["before"] == pytest.approx(sum([0.0, 3.0, 10.0][:count]) / count)
 
 
+def test_each_of_a_population_stops_for_itself():
+    orders = jnp.asarray([[1, 2], [3, 4], [5, 6]])
+
+    def run(limit):
+        return descend_until(step, jnp.float32(0), orders, metric="before", limit=limit)
+
+    done, metrics = jax.vmap(run)(jnp.asarray([-1.0, jnp.inf, 2.0]))
+    np.testing.assert_array_equal(done, [3.0, 21.0, 10.0])
+    np.testing.assert_array_equal(metrics["minibatches"], [1, 3, 2])
+    np.testing.assert_allclose(metrics["before"], [0.0, 13 / 3, 1.5], rtol=1e-6)
+
+
 @pytest.fixture(scope="module")
 def rollout():
     state = loop.init(AGENT, Table(), PARAMS, jax.random.key(0), total_steps=2560)
@@ -80,15 +92,6 @@ def test_a_rollout_is_left_once_the_policy_has_moved_too_far(rollout):
     assert metrics["minibatches"] == 16
     assert steps_done(whole) == [16]
 
-    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), near, AGENT)
-    learners, metrics = jax.jit(jax.vmap(learn, in_axes=(0, None, None)))(both, *rollout)
-    np.testing.assert_array_equal(metrics["minibatches"], [2, 16])
-    for number, alone in enumerate((learner, whole)):
-        for member, single in zip(
-            jax.tree.leaves(learners.actor.params), jax.tree.leaves(alone.actor.params), strict=True
-        ):
-            np.testing.assert_allclose(member[number], single, atol=1e-5)
-
 
 def test_a_value_that_has_moved_past_the_bound_is_not_pulled_on():
     old, target = jnp.zeros(4), jnp.asarray([1.0, 1.0, 1.0, -1.0])
@@ -103,44 +106,27 @@ def test_a_value_that_has_moved_past_the_bound_is_not_pulled_on():
     np.testing.assert_allclose(jax.grad(loss)(value), [-0.9 / 4, 0.0, -1.5 / 4, 1.5 / 4], atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"clip_values": True, "clip_ratio": np.float32(1e-3)},
-        {"standardise_advantages": False},
-    ],
-    ids=lambda changes: next(iter(changes)),
-)
-def test_each_switch_changes_what_is_learnt(changes, rollout):
-    name = next(iter(changes))
-    on = AGENT.replace(**changes)
-    off = on.replace(**{name: not changes[name]})
-    losses_of = [learn(agent, *rollout)[1]["value_loss"] for agent in (on, off)]
-    moves = [learn(agent, *rollout)[0].actor.params for agent in (on, off)]
-    assert any(
-        (one != other).any() for one, other in zip(*map(jax.tree.leaves, moves), strict=True)
-    )
-    if name == "clip_values":
-        assert losses_of[0] > losses_of[1]
+def test_switches_are_heard(rollout):
+    near = AGENT.replace(clip_ratio=np.float32(1e-3))
+    other = near.replace(clip_values=True, standardise_advantages=False)
+    one, two = (learn(agent, *rollout)[1] for agent in (near, other))
+    assert two["value_loss"] > one["value_loss"]
+    assert abs(two["policy_loss"] - one["policy_loss"]) > 1e-3
 
 
 def test_the_entropy_coefficient_falls_to_its_share(rollout):
     learner, batch = rollout
-    agent = AGENT.replace(
-        anneal_learning_rate=False,
-        entropy_coefficient=np.float32(1.0),
-        final_entropy_share=np.float32(0.5),
-    )
+    agent = AGENT.replace(entropy_coefficient=np.float32(1.0), final_entropy_share=np.float32(0.5))
 
     def moved(agent, progress):
         late = dataclasses.replace(batch, progress=jnp.float32(progress))
         return jax.tree.leaves(learn(agent, learner, late)[0].actor.params)
 
-    for progress, coefficient in ((0.0, 1.0), (0.5, 0.75), (1.0, 0.5)):
+    for progress, coefficient in ((0.0, 1.0), (0.5, 0.75), (0.8, 0.6)):
         fixed = agent.replace(
             entropy_coefficient=np.float32(coefficient), final_entropy_share=np.float32(1.0)
         )
-        for one, other in zip(moved(agent, progress), moved(fixed, 0.0), strict=True):
+        for one, other in zip(moved(agent, progress), moved(fixed, progress), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-6)
 
 
@@ -193,29 +179,34 @@ def test_branches_are_masked_apart():
     assert head.entropy(masked)[0] == pytest.approx(np.log(2))
 
 
-def test_what_is_forbidden_is_never_done_and_the_rest_is_learnt():
-    # Cell 0 pays for the second action, were it allowed, cell 1 for the second too.
-    params = PARAMS.replace(reward=jnp.asarray([[-1.0, 9.0], [-1.0, 1.0]]))
-    agent, env = AGENT.replace(mask_actions=True), Guarded()
-    state = loop.init(agent, env, params, jax.random.key(0), total_steps=60 * 256)
-    _, batch, _ = jax.jit(lambda state: collect(agent, env, params, state, jax.random.key(1)))(
-        state
-    )
+def test_what_is_forbidden_is_never_done():
+    agent, env = AGENT.replace(mask_actions=True, learning_rate=np.float32(0)), Guarded()
+    state = loop.init(agent, env, PARAMS, jax.random.key(0), total_steps=2560)
+    head = state.learner.actor.params["params"]["actor"]
+    head["bias"] = jnp.asarray([0.0, 1.0])  # the second is preferred
+
+    @jax.jit
+    def run(state):
+        _, batch, _ = collect(agent, env, PARAMS, state, jax.random.key(1))
+        return batch, agent.learn(state.learner, batch, jax.random.key(2), env, PARAMS)[1]
+
+    batch, metrics = run(state)
     in_first = batch.seen.cell == 0
     assert 0 < in_first.mean() < 1
     assert (batch.action[in_first] == 0).all()
-    assert (batch.extras.log_prob[in_first] == 0).all()
-    assert (batch.extras.log_prob[~in_first] < 0).all()
-    assert (batch.action[~in_first] == 1).any()
-    state, means = loop.train_chunk(agent, env, params, state, jnp.int32(60))
-    assert np.isfinite([float(x) for x in means.values()]).all()
-    found = evaluate(
-        agent, state.learner.actor, env, params, jax.random.key(2), num_envs=64, num_steps=1
-    )
-    starts = jax.vmap(env.reset, in_axes=(0, None))(
-        jax.random.split(jax.random.split(jax.random.key(2))[0], 64), params
-    )[1]
-    assert found["episode_return"] == pytest.approx(float(jnp.where(starts.cell, 1, -1).mean()))
+    np.testing.assert_array_equal(batch.extras.log_prob[in_first], 0.0)
+    assert set(np.unique(batch.action[~in_first])) == {0, 1}
+    # What is learnt from was masked too: it finds the same probabilities.
+    assert metrics["approx_kl"] == pytest.approx(0.0, abs=1e-6)
+    chance = 1 / (1 + np.exp(-1.0))
+    entropy = -(chance * np.log(chance) + (1 - chance) * np.log(1 - chance))
+    expected = entropy * float((~in_first).mean())
+    assert metrics["entropy"] == pytest.approx(expected, abs=0.02)
+
+    # So is what is evaluated: by PARAMS the first pays in cell 0, the second in cell 1.
+    actor = state.learner.actor
+    found = evaluate(agent, actor, env, PARAMS, jax.random.key(2), num_envs=64, num_steps=1)
+    assert found["episode_return"] == 1
 
 
 @pytest.mark.parametrize("env", [Table(), StateTable()])
@@ -227,6 +218,7 @@ def test_an_environment_without_masks_is_refused(env):
         loop.init(agent, env, PARAMS, jax.random.key(0), total_steps=256)
 
 
+@pytest.mark.slow
 def test_the_market_offers_masks():
     env, params = Trading(), Trading().default_params
     agent = agents.make("ppo", mask_actions=True, num_envs=2, hidden_sizes=(4,))
