@@ -71,6 +71,9 @@ def test_a_value_of_another_kind_is_refused(name, value, kind):
         ("entropy_coefficient", (-1,)),
         ("value_coefficient", (-1,)),
         ("max_grad_norm", (-1, float("inf"))),
+        ("target_kl", (0, -1, float("nan"))),
+        ("final_entropy_share", (-0.1, float("inf"))),
+        ("burn_in", (-1, 1)),
         ("hidden_sizes", ((0,), (8, -1), (8.0,), ("8",), (True,))),
     ],
 )
@@ -110,7 +113,7 @@ def test_defaults_are_those_of_the_record():
 def test_what_varies_is_a_leaf_and_what_shapes_is_not():
     agent = agents.make("ppo")
     leaves = jax.tree.leaves(agent)
-    assert len(leaves) == 7
+    assert len(leaves) == 9
     assert all(leaf.dtype == np.float32 for leaf in leaves)
     structures = {
         jax.tree.structure(agents.make("ppo", **one))
