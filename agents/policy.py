@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from jaxtrade.agents.masks import MasksActions
 from jaxtrade.agents.settings import Settings
 from jaxtrade.decision import Observation, Policy
 from jaxtrade.specs import JaxtradeError, account_fields
@@ -33,6 +34,7 @@ def greedy_policy(agent: Any, actor: Any, env: Any, env_params: Any) -> Policy:
         head=actor.head,
         assess=assess,
         hidden_size=agent.hidden_size,
+        masks=isinstance(agent, MasksActions) and agent.mask_actions,
     )
 
 

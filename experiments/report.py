@@ -52,11 +52,9 @@ _ROWS: dict[str, tuple[str, Callable[[float], str], str]] = {
     "costs": ("Costs", _percent, "sum of fractions of equity paid for trading and as interest"),
 }
 _OF_TRIPS = ("win_rate", "profit_factor")
-_TERMINAL_ROWS = (
+_TERMINAL_COLUMNS = (
     "total_return",
-    "cagr",
     "sharpe",
-    "sortino",
     "max_drawdown",
     "trades",
     "turnover",
@@ -66,19 +64,20 @@ _TERMINAL_ROWS = (
 
 
 def comparison_table(results: Sequence[Backtest]) -> "Table":
-    """The most important figures for the terminal: a row each, a column per policy."""
+    """The most important figures for the terminal, 80 columns: a row per policy."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(header_style="bold")
-    table.add_column("")
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    for name in _TERMINAL_COLUMNS:
+        table.add_column(_ROWS[name][0], justify="right")
     for result in results:
+        figures = result.metrics()
         suffix = " (ruined)" if result.ruined else ""
-        table.add_column(Text(result.name + suffix), justify="right")
-    figures = [result.metrics() for result in results]
-    for name in _TERMINAL_ROWS:
-        label, show, _ = _ROWS[name]
-        table.add_row(label, *(show(each[name]) for each in figures))
+        cells = (_ROWS[name][1](figures[name]) for name in _TERMINAL_COLUMNS)
+        table.add_row(Text(result.name + suffix), *cells)
     return table
 
 

@@ -17,10 +17,10 @@ import numpy as np
 from jaxtrade import agents
 from jaxtrade.agents import devices, loop
 
-sys.path.append(str(pathlib.Path(__file__).parent.parent))  # last: jaxtrade is what is installed
-from tests.probes import PROBES, StateTable
-
 warnings.simplefilter("error")
+devices.connect()  # before the environments: gymnax makes arrays when it is imported
+sys.path.append(str(pathlib.Path(__file__).parent.parent))  # last: jaxtrade is what is installed
+from tests.probes import PROBES, StateTable  # noqa: E402
 
 ENV, PARAMS = StateTable(), PROBES["a smaller reward sooner"].params
 SETTINGS = {
@@ -74,7 +74,6 @@ def moved(agent, state, folder):
 
 
 def main():
-    devices.connect()
     name, *folder = sys.argv[1:]
     agent = agents.make(name, hidden_sizes=(16,), **SETTINGS[name])
     answer = {"devices": jax.device_count(), "is_main": devices.is_main()}
