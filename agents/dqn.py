@@ -85,7 +85,7 @@ class DQN(Settings):
     def validate(self) -> None:
         """See `Settings.validate`; rollouts divide the replay, which holds what is waited for."""
         super().validate()
-        self.requireno_memory()
+        self.require_no_memory()
         self.require_counts("num_updates", "batch_size", "target_period", "n_step")
         self.require_fractions("epsilon_start", "epsilon_end", "tau", "priority_beta")
         self.require_positive("priority_exponent")

@@ -252,7 +252,7 @@ class PPO(Settings):
         )
         return learner, {**metrics, "grad_norm": grad_norm}
 
-    def _network(self, head: Head) -> ActorCritic:
+    def _network(self, head: Head) -> Any:
         return ActorCritic(torso=self.make_torso(), num_outputs=head.num_outputs)
 
 

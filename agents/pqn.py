@@ -59,7 +59,7 @@ class PQN(Settings):
     def validate(self) -> None:
         """See `Settings.validate`; minibatches divide a rollout."""
         super().validate()
-        self.requireno_memory()
+        self.require_no_memory()
         self.require_counts("num_epochs", "num_minibatches")
         self.require_fractions("trace_lambda", "epsilon_start", "epsilon_end")
         if not 0 < self.epsilon_fraction <= 1:
