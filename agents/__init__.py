@@ -24,6 +24,7 @@ from jaxtrade.agents.dqn import DQN
 from jaxtrade.agents.loop import train
 from jaxtrade.agents.policy import greedy_policy, require_plain_account
 from jaxtrade.agents.ppo import PPO
+from jaxtrade.agents.pqn import PQN
 from jaxtrade.agents.sac import SAC
 from jaxtrade.agents.types import Agent, TrainState
 from jaxtrade.specs import JaxtradeError, unknown_name
@@ -33,6 +34,7 @@ __all__ = [
     "APG",
     "DQN",
     "PPO",
+    "PQN",
     "SAC",
     "Agent",
     "BuyAndHold",
@@ -52,6 +54,7 @@ AGENTS: dict[str, type] = {
     "apg": APG,
     "dqn": DQN,
     "ppo": PPO,
+    "pqn": PQN,
     "sac": SAC,
     "buy_and_hold": BuyAndHold,
     "flat": Flat,

@@ -88,8 +88,8 @@ class APG(Settings):
 
     def assess(self, actor: Actor, obs: Any, hidden: jax.Array) -> Assessment:
         """See `Agent`; the value is not known, 0."""
-        network = self._network(actor.head.num_outputs)
-        outputs, hidden = network.apply(actor.params, obs, hidden)
+        found: Any = self._network(actor.head.num_outputs).apply(actor.params, obs, hidden)
+        outputs, hidden = found
         return Assessment(outputs, jnp.zeros(outputs.shape[0], jnp.float32), hidden)
 
     def act(

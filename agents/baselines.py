@@ -152,8 +152,8 @@ class Random(Rule):
         """Drawn from the key."""
         del progress
         head = learner.actor.head
-        dice = jax.random.uniform(key, (obs.account.shape[0], head.num_outputs), minval=1e-6)
-        return head.mode(outputs_of_dice(head, dice)), hidden, ()
+        outputs, _, hidden = self.assess(learner.actor, obs, hidden)
+        return head.uniform(outputs, key), hidden, ()
 
     def _hash(self, salt: jax.Array, obs: Any) -> jax.Array:
         """Numbers f32[B, k] in (0, 1): a polynomial of the inputs' 4096ths, modulo a prime.

@@ -9,6 +9,7 @@ by rounding.
 
 import contextlib
 import dataclasses
+import math
 import os
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -43,7 +44,8 @@ def use_device(device: str) -> None:
 
 def platform() -> str:
     """The kind of device that runs: cpu, gpu, tpu."""
-    return (jax.config.read("jax_default_device") or jax.local_devices()[0]).platform
+    chosen = jax.config.jax_default_device  # type: ignore[attr-defined]
+    return (chosen or jax.local_devices()[0]).platform
 
 
 @contextlib.contextmanager
@@ -120,12 +122,12 @@ def connect() -> None:
     coordinator = os.environ.get("JAXTRADE_COORDINATOR", "")
     if not coordinator or jax.distributed.is_initialized():
         return
+    hosts: tuple[Any, ...] = ()
+    if coordinator != "auto":
+        count = _number("JAXTRADE_NUM_PROCESSES", 1, math.inf)
+        hosts = coordinator, count, _number("JAXTRADE_PROCESS_ID", 0, count - 1)
     try:
-        if coordinator == "auto":
-            jax.distributed.initialize()
-            return
-        count, index = _number("JAXTRADE_NUM_PROCESSES"), _number("JAXTRADE_PROCESS_ID")
-        jax.distributed.initialize(coordinator, count, index)
+        jax.distributed.initialize(*hosts)
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise JaxtradeError(
@@ -138,8 +140,8 @@ def is_main() -> bool:
     return jax.process_index() == 0
 
 
-def _number(name: str) -> int:
+def _number(name: str, least: int, most: float) -> int:
     text = os.environ.get(name, "")
-    if not text.isdecimal():
-        raise JaxtradeError(f"{name} is {text!r}: give a whole number beside JAXTRADE_COORDINATOR")
+    if not text.isdecimal() or not least <= int(text) <= most:
+        raise JaxtradeError(f"{name} is {text!r}: give a number from {least} to {most}")
     return int(text)

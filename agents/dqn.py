@@ -6,6 +6,7 @@ Double (van Hasselt et al. 2016), dueling (Wang et al. 2016), n-step and priorit
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import flax.struct
@@ -47,7 +48,8 @@ class DQN(Settings):
     An iteration takes rollout_steps in num_envs environments, then num_updates gradient steps on
     batch_size rows each, once learning_starts steps are kept of the last replay_size. Actions are
     random with a probability that falls from epsilon_start to epsilon_end over epsilon_fraction of
-    the training. Every target_period gradient steps the target moves by tau towards the network.
+    the training. The target stands still within an iteration; after it, it has moved by tau towards
+    the network for every target_period gradient steps.
 
     n_step: longest return before it is bootstrapped; double, dueling; num_quantiles: of the return
     of an action, 0 for its mean alone; prioritised: rows are drawn by |error| ** priority_exponent,
@@ -60,6 +62,7 @@ class DQN(Settings):
     max_grad_norm: Any = 10.0
     num_envs: int = static(16)
     rollout_steps: int = static(4)
+    activation: str = static("relu")
     num_updates: int = static(8)
     batch_size: int = static(128)
     replay_size: int = static(131_072)
@@ -147,13 +150,15 @@ class DQN(Settings):
         if self.anneal_learning_rate:
             rate = linear(batch.progress, rate, 0.0)
 
-        def descend_on(learner: Learner, rows: Any) -> tuple[Learner, Any]:
-            drawn, weight = rows
-            obs, next_obs = (see(env, env_params, each) for each in (drawn.seen, drawn.final))
-            return self._descend(learner, drawn, obs, next_obs, weight, rate)
-
         def improve(learner: Learner) -> tuple[Learner, Any]:
-            return jax.lax.scan(descend_on, learner, (drawn, weight))
+            obs, next_obs = (_see_all(env, env_params, each) for each in (drawn.seen, drawn.final))
+            next_values = jax.vmap(self._values, (None, None, 0))(
+                learner.actor.head, learner.target, next_obs
+            )
+            rows = (obs, drawn.action, drawn.reward, drawn.discount, next_obs, next_values, weight)
+            descend_on = functools.partial(self._descend, learning_rate=rate)
+            later, found = jax.lax.scan(descend_on, learner, rows)
+            return self._move_target(later), found
 
         def wait(learner: Learner) -> tuple[Learner, Any]:
             nothing = jax.eval_shape(improve, learner)[1]
@@ -176,29 +181,18 @@ class DQN(Settings):
         }
 
     def _descend(
-        self,
-        learner: Learner,
-        drawn: replay.Sample,
-        obs: Any,
-        next_obs: Any,
-        weight: jax.Array,
-        learning_rate: jax.Array,
+        self, learner: Learner, rows: tuple[Any, ...], learning_rate: jax.Array
     ) -> tuple[Learner, tuple[jax.Array, Metrics]]:
         """One gradient step on rows [B]; the sizes of their errors f32[B]."""
-        actor = learner.actor
-        network, counts = self._network(actor.head), qvalues.branch_counts(actor.head)
-
-        def values_of(params: Any, obs: Any) -> jax.Array:
-            return network.apply(params, obs, _no_memory(obs))[0]
-
-        next_values = values_of(learner.target, next_obs)
-        chooser = values_of(actor.params, next_obs) if self.double else next_values
-        best = actor.head.mode(chooser.mean(axis=1))
-        target = qvalues.q_target(drawn.reward, drawn.discount, next_values, best, counts)
+        obs, action, reward, discount, next_obs, next_values, weight = rows
+        head, params = learner.actor.head, learner.actor.params
+        counts = qvalues.branch_counts(head)
+        chooser = self._values(head, params, next_obs) if self.double else next_values
+        best = head.mode(chooser.mean(axis=1))
+        target = qvalues.q_target(reward, discount, next_values, best, counts)
 
         def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-            values = values_of(params, obs)
-            chosen = qvalues.taken(values, drawn.action, counts)
+            chosen = qvalues.taken(self._values(head, params, obs), action, counts)
             error = chosen.mean(axis=1) - target.mean(axis=1)[:, None]
             if self.num_quantiles:
                 each = jax.vmap(losses.quantile_huber, (2, None), 1)(chosen, target)
@@ -207,24 +201,31 @@ class DQN(Settings):
             loss = (weight * each.mean(axis=1)).mean()
             return loss, (jnp.abs(error).mean(axis=1), chosen.mean())
 
-        (loss, (error, q_mean)), grads = jax.value_and_grad(loss_of, has_aux=True)(actor.params)
+        (loss, (error, q_mean)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
         params, state, grad_norm = descend(
-            actor.params,
+            params,
             learner.optimiser,
             grads,
             learning_rate=learning_rate,
             max_grad_norm=self.max_grad_norm,
         )
-        updates = learner.updates + 1
-        tau = jnp.where(updates % self.target_period == 0, self.tau, 0.0)
-        learner = dataclasses.replace(
-            learner,
-            actor=dataclasses.replace(actor, params=params),
-            target=optax.incremental_update(params, learner.target, tau),
-            optimiser=state,
-            updates=updates,
-        )
+        actor = dataclasses.replace(learner.actor, params=params)
+        learner = dataclasses.replace(learner, actor=actor, optimiser=state)
         return learner, (error, {"loss": loss, "q_mean": q_mean, "grad_norm": grad_norm})
+
+    def _move_target(self, learner: Learner) -> Learner:
+        """The target after an iteration's gradient steps: as if it had moved after each that was
+        due to, but towards where the network is now.
+        """
+        updates = learner.updates + self.num_updates
+        due = updates // self.target_period - learner.updates // self.target_period
+        way = 1.0 - (1.0 - self.tau) ** due.astype(jnp.float32)
+        target = optax.incremental_update(learner.actor.params, learner.target, way)
+        return dataclasses.replace(learner, target=target, updates=updates)
+
+    def _values(self, head: Head, params: Any, obs: Any) -> jax.Array:
+        """Of all actions, f32[B, K, num_outputs]."""
+        return self._network(head).apply(params, obs, _no_memory(obs))[0]
 
     def _epsilon(self, progress: jax.Array) -> jax.Array:
         return linear(progress, self.epsilon_start, self.epsilon_end, over=self.epsilon_fraction)
@@ -240,3 +241,8 @@ class DQN(Settings):
 
 def _no_memory(obs: Any) -> jax.Array:
     return jnp.zeros((jax.tree.leaves(obs)[0].shape[0], 0), jnp.float32)
+
+
+def _see_all(env: Any, env_params: Any, kept: Any) -> Any:
+    """The observations [K, B, ...] of what a replay kept [K, B, ...]."""
+    return jax.vmap(lambda each: see(env, env_params, each))(kept)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import optax
 
@@ -23,9 +24,10 @@ def descend(
     params: Any, state: Any, grads: Any, *, learning_rate: Any, max_grad_norm: Any
 ) -> tuple[Any, Any, jax.Array]:
     """One step: the parameters, the optimiser's state, and the gradients' norm before clipping."""
-    updates, state = optimiser(max_grad_norm).update(grads, state, params)
-    updates = jax.tree.map(lambda update: -learning_rate * update, updates)
-    return optax.apply_updates(params, updates), state, optax.tree.norm(grads)
+    flat, unravel = jax.flatten_util.ravel_pytree(grads)
+    updates, state = optimiser(max_grad_norm).update(flat, state)
+    moves = unravel(-learning_rate * updates)
+    return optax.apply_updates(params, moves), state, optax.tree.norm(flat)
 
 
 def linear(progress: jax.Array, first: Any, last: Any, *, over: Any = 1.0) -> jax.Array:
@@ -73,5 +75,6 @@ def descend_until(
 
     start = (jnp.int32(0), jnp.bool_(False), learner, sums)
     count, _, learner, sums = jax.lax.while_loop(goes_on, forward, start)
-    means = jax.tree.map(lambda x: x / count, sums)
-    return learner, {**means, "minibatches": count.astype(jnp.float32)}
+    minibatches = count.astype(jnp.float32)
+    means = jax.tree.map(lambda x: x / minibatches, sums)
+    return learner, {**means, "minibatches": minibatches}

@@ -1,9 +1,12 @@
 """From what was trained to the policy that trades."""
 
+import dataclasses
 from typing import Any
 
 import jax
 
+from jaxtrade.agents.masks import MasksActions
+from jaxtrade.agents.settings import Settings
 from jaxtrade.decision import Observation, Policy
 from jaxtrade.specs import JaxtradeError, account_fields
 
@@ -11,12 +14,15 @@ from jaxtrade.specs import JaxtradeError, account_fields
 def greedy_policy(agent: Any, actor: Any, env: Any, env_params: Any) -> Policy:
     """The greedy policy of an actor: what is backtested, exported and traded.
 
-    Its features, actions and normaliser are those of the environment it was trained in.
+    Its features, actions and normaliser are those of the environment it was trained in. It works
+    in float32, in whatever type it was trained.
 
     Raises:
         JaxtradeError: see `require_plain_account`; or actions that a decision cannot say.
     """
     require_plain_account(env, env_params)
+    if isinstance(agent, Settings):
+        agent = dataclasses.replace(agent, bfloat16=False)
 
     def assess(obs: Observation, hidden: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         return tuple(agent.assess(actor, obs, hidden))
@@ -28,6 +34,7 @@ def greedy_policy(agent: Any, actor: Any, env: Any, env_params: Any) -> Policy:
         head=actor.head,
         assess=assess,
         hidden_size=agent.hidden_size,
+        masks=isinstance(agent, MasksActions) and agent.mask_actions,
     )
 
 

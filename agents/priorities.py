@@ -73,7 +73,7 @@ def put(priorities: Priorities, index: jax.Array, values: jax.Array) -> Prioriti
 def draw(
     priorities: Priorities, key: jax.Array, shape: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
-    """Rows i32[*shape] drawn in proportion to their priorities, and their probabilities f32.
+    """Rows i32[*shape] drawn in proportion to their priorities, and with which probability.
 
     The last axis is stratified: each of its entries draws from its own equal part of the total
     (Schaul et al. 2016, section 3.3). Which of a block is taken, is drawn anew: a float32 tells

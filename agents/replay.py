@@ -22,12 +22,12 @@ from jaxtrade.specs import JaxtradeError
 class Rows:
     """The part of a `Batch` that is kept, leaves [capacity, N, ...]; see there."""
 
-    seen: Any = per_env(1)
-    final: Any = per_env(1)
-    action: jax.Array = per_env(1)
-    reward: jax.Array = per_env(1)
-    terminated: jax.Array = per_env(1)
-    truncated: jax.Array = per_env(1)
+    seen: Any
+    final: Any
+    action: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
 
 
 @flax.struct.dataclass(kw_only=True)
@@ -36,7 +36,7 @@ class Replay:
     capacity; priorities: of rows x environments, or None where all are drawn alike.
     """
 
-    rows: Rows
+    rows: Rows = per_env(axis=1)
     head: jax.Array
     filled: jax.Array
     priorities: Priorities | None

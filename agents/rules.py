@@ -19,10 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxtrade.agents.dirichlet import Dirichlet
 from jaxtrade.agents.distributions import (
     MIN_LOG_STD,
     Categorical,
-    Dirichlet,
     Head,
     MultiCategorical,
     TanhNormal,
@@ -189,12 +189,12 @@ def _outputs_of_numbers(head: TanhNormal, numbers: jax.Array) -> jax.Array:
     inside = jnp.clip(unit, -1.0 + 1e-6, 1.0 - 1e-6)
     raw = 0.5 * jnp.log((1.0 + inside) / (1.0 - inside))
     raw = jnp.where(jnp.abs(unit) < 1.0, raw, 20.0 * unit)  # the tanh of 20 is 1 in float32
-    return jnp.concatenate([raw, jnp.full_like(raw, MIN_LOG_STD)], axis=1)
+    return jnp.concatenate([raw, jnp.full_like(raw, MIN_LOG_STD - 20.0)], axis=1)
 
 
 def _outputs_of_shares(shares: jax.Array) -> jax.Array:
     """What softplus, of which a Dirichlet's mode is made, turns into shares f32[B, k]."""
-    return jnp.log(jnp.expm1(jnp.maximum(shares, 1e-12)))
+    return jnp.log(jnp.expm1(jnp.maximum(shares, 1e-6)))
 
 
 def _bounds(head: TanhNormal) -> tuple[jax.Array, jax.Array]:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrade.agents import losses, replay
-from jaxtrade.agents.critics import Policy, follow, twin_critics
+from jaxtrade.agents.critics import Critic, Policy, follow, init_twins, twin_values
 from jaxtrade.agents.dirichlet import Dirichlet
 from jaxtrade.agents.distributions import Categorical, Head, TanhNormal, head_of
 from jaxtrade.agents.normalise import RewardScale, init_reward_scale, update_reward_scale
@@ -110,7 +110,7 @@ class SAC(Settings):
         policy_key, critic_key = jax.random.split(key)
         params = {
             "policy": self._policy(head).init(policy_key, obs),
-            "critics": self._critics(head).init(critic_key, _critic_inputs(head, obs)),
+            "critics": init_twins(self._critic(head), critic_key, _critic_inputs(head, obs)),
         }
         log_temperature = jnp.log(jnp.float32(self.initial_temperature))
         return Learner(
@@ -134,11 +134,11 @@ class SAC(Settings):
         head = actor.head
         outputs = self._policy(head).apply(actor.params["policy"], obs)
         if isinstance(head, Categorical):
-            values = self._value(head, actor.params["critics"], obs).min(axis=0)
+            values = self._values(head, actor.params["critics"], obs).min(axis=0)
             value = (jax.nn.softmax(outputs) * values).sum(axis=-1)
         else:
             inputs = (obs, head.mode(outputs))
-            value = self._value(head, actor.params["critics"], inputs).min(axis=0)[:, 0]
+            value = self._values(head, actor.params["critics"], inputs).min(axis=0)[:, 0]
         return Assessment(outputs, value, hidden)
 
     def act(
@@ -258,15 +258,14 @@ class SAC(Settings):
         key: jax.Array,
     ) -> Terms:
         """By one drawn action for each state."""
-        both = jax.tree.map(lambda *x: jnp.concatenate(x), rows.seen, rows.final)
-        outputs = self._policy(head).apply(params["policy"], both)
+        outputs = jnp.concatenate(self._outputs(head, params, rows))
         action, log_prob = head.sample(outputs, key)
         (now, later), (log_now, log_later) = jnp.split(action, 2), jnp.split(log_prob, 2)
         frozen = jax.lax.stop_gradient(params["critics"])
-        following = self._value(head, targets, (rows.final, later))[..., 0]
-        policy_values = self._value(head, frozen, (rows.seen, now))[..., 0]
+        following = self._values(head, targets, (rows.final, later))[..., 0]
+        policy_values = self._values(head, frozen, (rows.seen, now))[..., 0]
         return Terms(
-            values=self._value(head, params["critics"], (rows.seen, rows.action))[..., 0],
+            values=self._values(head, params["critics"], (rows.seen, rows.action))[..., 0],
             following=losses.soft_value(following, log_later, temperature),
             policy_value=losses.soft_value(policy_values, log_now, temperature),
             entropy=-log_now,
@@ -282,11 +281,9 @@ class SAC(Settings):
         key: jax.Array,
     ) -> Terms:
         """By expectation over all actions; nothing is drawn."""
-        both = jax.tree.map(lambda *x: jnp.concatenate(x), rows.seen, rows.final)
-        logs = jax.nn.log_softmax(self._policy(head).apply(params["policy"], both))
-        log_now, log_later = jnp.split(logs, 2)
-        values = self._value(head, params["critics"], rows.seen)
-        following = self._value(head, targets, rows.final)
+        log_now, log_later = map(jax.nn.log_softmax, self._outputs(head, params, rows))
+        values = self._values(head, params["critics"], rows.seen)
+        following = self._values(head, targets, rows.final)
 
         def mean(log_prob: jax.Array, x: jax.Array) -> jax.Array:
             return (jnp.exp(log_prob) * x).sum(axis=-1)
@@ -301,6 +298,11 @@ class SAC(Settings):
             entropy=-mean(log_now, log_now),
         )
 
+    def _outputs(self, head: Head, params: Any, rows: Sample) -> tuple[jax.Array, jax.Array]:
+        """The policy's, before a step, and after it without a gradient."""
+        policy, frozen = self._policy(head), jax.lax.stop_gradient(params["policy"])
+        return policy.apply(params["policy"], rows.seen), policy.apply(frozen, rows.final)
+
     def _target_entropy(self, head: Any) -> jax.Array:
         if isinstance(head, Categorical):
             return self.target_entropy_share * head.max_entropy
@@ -310,14 +312,13 @@ class SAC(Settings):
     def _policy(self, head: Head) -> Policy:
         return Policy(self.make_torso(), head.num_outputs)
 
-    def _critics(self, head: Head) -> Any:
-        return twin_critics(
-            self.make_torso(), head.num_outputs if isinstance(head, Categorical) else 1
-        )
+    def _critic(self, head: Head) -> Critic:
+        num_values = head.num_outputs if isinstance(head, Categorical) else 1
+        return Critic(self.make_torso(), num_values)
 
-    def _value(self, head: Head, params: Any, inputs: Any) -> jax.Array:
+    def _values(self, head: Head, params: Any, inputs: Any) -> jax.Array:
         """Of observations, or of pairs of them and actions, by both critics, f32[2, B, ...]."""
-        return self._critics(head).apply(params, inputs)
+        return twin_values(self._critic(head), params, inputs)
 
 
 def _critic_inputs(head: Head, obs: Any) -> Any:

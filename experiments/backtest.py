@@ -1,42 +1,39 @@
-"""Backtests: a policy, or a fixed rule, walked over a span of a market."""
+"""Backtests: policies, learned or by rule, walked over a span of a market."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxtrade import agents, ledger
+from jaxtrade.agents import BuyAndHold, Flat, Momentum, Random, SMACross, VolatilityTarget
+from jaxtrade.agents.rules import COLUMN, Rule
 from jaxtrade.decision import Policy, choose
-from jaxtrade.envs import EnvParams, Trading
+from jaxtrade.envs import EnvParams, Levels, Trading
 from jaxtrade.experiments.results import Backtest
+from jaxtrade.features import columns
 from jaxtrade.market import Market
 
-BASELINES = ("buy and hold", "flat", "random")
-
-Choose = Callable[[Any, Any], tuple[jax.Array, jax.Array]]
-"""From an observation and this step's extra input to an action i32[] and an exposure f32[]."""
+BASELINES = ("buy and hold", "flat", "random", "SMA cross", "momentum", "volatility target")
 
 
 def backtest(policy: Policy, market: Market, **options: Any) -> Backtest:
     """What a policy does on a market, one episode from the first row with a full lookback.
 
-    `options` are those of `Trading.params`: first, last, costs, limits, no_trade_band.
+    `options` are those of `Trading.params`: first, last, costs, rules, limits, no_trade_band.
 
     Raises:
         JaxtradeError: the market lacks a column, or has too few rows.
     """
-    env = Trading(features=policy.features, actions=policy.actions)
+    env = Trading(features=policy.features, actions=policy.actions)  # type: ignore[arg-type]
     env_params = env.params(market, normaliser=policy.normaliser, episode_steps=None, **options)
-
-    @jax.jit
-    def run(env_params: EnvParams) -> Any:
-        return _walk(env, env_params, _greedy(policy), steps)
-
-    steps = jnp.arange(int(env_params.last - env_params.first))
-    return record(run(env_params), market, env_params, name="agent", span="all")
+    num_steps = int(env_params.last - env_params.first)
+    steps = jax.jit(lambda env_params: _walk(env, env_params, [policy], num_steps))(env_params)
+    return record(_one(steps, 0), market, env_params, name="agent", span="all")
 
 
 def agent_backtest(
@@ -44,63 +41,94 @@ def agent_backtest(
 ) -> Backtest:
     """What an actor's greedy policy does; compiled once for all actors of a run."""
     num_steps = int(env_params.last - env_params.first)
-    steps = walk_agent(agent, actor, env, env_params, num_steps)
-    return record(steps, market, env_params, name="agent", span=span)
+    steps = walk((agent,), (actor,), env, env_params, num_steps)
+    return record(_one(steps, 0), market, env_params, name="agent", span=span)
 
 
 def baselines(
     env: Trading, env_params: EnvParams, market: Market, *, span: str, seed: int
 ) -> list[Backtest]:
-    """Buy and hold, flat, and a level drawn at random at each bar, under the same costs."""
+    """What the rules of `baseline_agents` do, under the same rules and costs."""
+    rules = baseline_agents(env)
+    key = jax.random.key(seed)
+    actors = tuple(rule.init(key, env, env_params).actor for rule in rules.values())
     num_steps = int(env_params.last - env_params.first)
-    random = np.random.default_rng(seed).choice(np.asarray(env.levels), num_steps)
-    exposures = (np.ones(num_steps), np.zeros(num_steps), random)
-    results = []
-    for name, values in zip(BASELINES, exposures, strict=True):
-        steps = walk_exposures(env, env_params, jnp.asarray(values, jnp.float32))
-        results.append(record(steps, market, env_params, name=name, span=span))
-    return results
+    steps = walk(tuple(rules.values()), actors, env, env_params, num_steps)
+    return [
+        record(_one(steps, number), market, env_params, name=name, span=span)
+        for number, name in enumerate(rules)
+    ]
+
+
+def baseline_agents(env: Trading) -> dict[str, Rule]:
+    """Rules to compare with, named as in `BASELINES`; those left out look at more than it shows.
+
+    All that are not flat hold an exposure of 1, or what of the environment's is the nearest.
+    """
+    position = 1.0
+    if isinstance(env.actions, Levels):
+        longs = [level for level in env.levels if level > 0]
+        position = min(longs, key=lambda level: abs(level - 1.0), default=1.0)
+    held = np.float32(position)
+    rules: dict[str, Rule] = {
+        "buy and hold": BuyAndHold(position=held),
+        "flat": Flat(),
+        "random": Random(),
+        "SMA cross": SMACross(position=held),
+        "momentum": Momentum(position=held),
+        "volatility target": VolatilityTarget(max_position=held),
+    }
+    shown = env.features.window if COLUMN in columns(env.features) else 0
+    return {name: rule for name, rule in rules.items() if rule.num_bars <= shown}
 
 
 @functools.partial(jax.jit, static_argnames=("env", "num_steps"))
-def walk_agent(agent: Any, actor: Any, env: Trading, env_params: EnvParams, num_steps: int) -> Any:
-    """`_walk` with an agent's most probable action."""
-    policy = agents.greedy_policy(agent, actor, env, env_params)
-    return _walk(env, env_params, _greedy(policy), jnp.arange(num_steps))
+def walk(
+    several: tuple[Any, ...],
+    actors: tuple[Any, ...],
+    env: Trading,
+    env_params: EnvParams,
+    num_steps: int,
+) -> Any:
+    """`_walk` with the greedy policies of agents."""
+    pairs = zip(several, actors, strict=True)
+    policies = [agents.greedy_policy(agent, actor, env, env_params) for agent, actor in pairs]
+    return _walk(env, env_params, policies, num_steps)
 
 
-@functools.partial(jax.jit, static_argnames="env")
-def walk_exposures(env: Trading, env_params: EnvParams, exposures: jax.Array) -> Any:
-    """`_walk` with given exposures f32[T]; the action recorded is -1."""
-    return _walk(env, env_params, lambda _, exposure: (jnp.int32(-1), exposure), exposures)
-
-
-def _greedy(policy: Policy) -> Choose:
-    def greedy(obs: Any, _: Any) -> tuple[jax.Array, jax.Array]:
-        choice = choose(policy, obs, jnp.zeros(policy.hidden_size))
-        return choice.action, choice.requested[0]
-
-    return greedy
-
-
-def _walk(env: Trading, env_params: EnvParams, choose: Choose, inputs: Any) -> Any:
-    """One episode from the first row: (move, action, is_ruined), leaves [T, ...].
-
-    Once ruined nothing is traded any more.
+def _walk(env: Trading, env_params: EnvParams, policies: Sequence[Policy], num_steps: int) -> Any:
+    """An episode of each policy from the first row: (move, action, is_ruined), leaves [T, B, ...],
+    of the actions a list. Once ruined nothing is traded any more.
     """
 
-    def step(state: Any, extra: Any) -> tuple[Any, Any]:
-        action, exposure = choose(env.observation(state, env_params), extra)
-        requested = jnp.where(state.account.is_ruined, 0.0, exposure)[None]
-        state, _, _, info = env.advance_to(state, requested, env_params)
-        return state, (info["move"], action, state.account.is_ruined)
+    def step(carry: Any, _: None) -> tuple[Any, Any]:
+        states, memories = carry
+        seen = jax.vmap(env.observation, in_axes=(0, None))(states, env_params)
+        choices = [
+            choose(policy, jax.tree.map(lambda leaf, row=row: leaf[row], seen), memory)
+            for row, (policy, memory) in enumerate(zip(policies, memories, strict=True))
+        ]
+        requested = jnp.stack([choice.requested for choice in choices])
+        requested = jnp.where(states.account.is_ruined[:, None], 0.0, requested)
+        advance = jax.vmap(env.advance_to, in_axes=(0, 0, None))
+        states, _, _, info = advance(states, requested, env_params)
+        record = (info["move"], [each.action for each in choices], states.account.is_ruined)
+        return (states, [choice.hidden for choice in choices]), record
 
     start = env.reset_state(jax.random.key(0), env_params)
-    return jax.lax.scan(step, start, inputs)[1]
+    states = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(policies)), start)
+    memories = [jnp.zeros(policy.hidden_size, jnp.float32) for policy in policies]
+    return jax.lax.scan(step, (states, memories), None, length=num_steps)[1]
+
+
+def _one(steps: Any, number: int) -> Any:
+    """The walk of one policy: (move, action, is_ruined), leaves [T, ...]."""
+    move, actions, is_ruined = steps
+    return jax.tree.map(lambda leaf: leaf[:, number], move), actions[number], is_ruined[:, number]
 
 
 def record(steps: Any, market: Market, env_params: EnvParams, *, name: str, span: str) -> Backtest:
-    """The record of a walk (move, action, is_ruined), in float64."""
+    """The record of a walk (move, action, is_ruined) of one asset, in float64."""
     move, action, is_ruined = jax.tree.map(np.asarray, steps)
     move = jax.tree.map(lambda leaf: leaf.astype(np.float64), move)
     first, last = int(env_params.first), int(env_params.last)
@@ -120,9 +148,10 @@ def record(steps: Any, market: Market, env_params: EnvParams, *, name: str, span
         exposure=move.weights_after[:, 0],
         turnover=np.abs(move.traded[:, 0]),
         interest=move.carry,
-        action=action,
+        action=action.reshape(len(action)),
         open_price=market.open_prices()[bars, 0],
         close_price=market.close_prices()[bars, 0],
+        risk_free=_idle_return(env_params, bars),
         bars_per_year=market.spec.bars_per_year,
         ruined=bool(is_ruined.any()),
         exit_price=np.where(
@@ -131,3 +160,12 @@ def record(steps: Any, market: Market, env_params: EnvParams, *, name: str, span
             np.nan,
         ),
     )
+
+
+def _idle_return(env_params: EnvParams, bars: slice) -> NDArray[np.float64] | None:
+    """What idle cash earns in each bar; multiplied in float32, as the ledger does."""
+    rate, tape = env_params.rules.costs.idle_rate, env_params.tape
+    if rate is None:
+        return None
+    years = np.asarray(tape.rows)[bars, 0, tape.names.index("years")]
+    return (np.asarray(rate) * years).astype(np.float64)

@@ -4,6 +4,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxtrade import features
 from jaxtrade.agents import greedy_policy
 from jaxtrade.envs import EnvParams
@@ -15,6 +17,7 @@ from jaxtrade.experiments.rundir import RunDirectory
 from jaxtrade.experiments.setup import Setup
 from jaxtrade.live.export import export_policy
 from jaxtrade.market import Market
+from jaxtrade.rules import Rules
 from jaxtrade.spans import Span
 from jaxtrade.specs import BundleMetadata
 
@@ -22,7 +25,7 @@ from jaxtrade.specs import BundleMetadata
 def write_outcome(run: RunDirectory, setup: Setup, best: Any, progress: Progress) -> list[Backtest]:
     """Test the best actor and write policy.onnx, report.html and trades.parquet.
 
-    Returns the results on the test span: the agent's, buy and hold, flat, random.
+    Returns the results on the test span: the agent's, then those of the baselines.
     """
     agent = agent_backtest(setup.agent, best, setup.env, setup.test, setup.market, span="test")
     others = baselines(setup.env, setup.test, setup.market, span="test", seed=setup.config.seed)
@@ -53,15 +56,45 @@ def describe(setup: Setup, progress: Progress) -> list[str]:
 
 def notes(setup: Setup) -> list[str]:
     """How the figures came about, for the foot of a report."""
-    costs = setup.config.env.costs
+    rewards = ", ".join(f"{weight:g} {name}" for name, weight in setup.config.env.weights.items())
     return [
         "All figures are of the test span, which neither training nor the choice of the policy "
         f"has seen; {features.lookback(setup.env.features)} bars, what one observation reaches "
         "back, are left out between spans.",
-        "A decision at a bar's close is filled at the next bar's open. Costs: commission "
-        f"{costs.commission_rate:.4%} and half spread {costs.half_spread:.4%} of traded value, "
-        f"borrow {costs.borrow_rate:.2%} and margin {costs.margin_rate:.2%} a year.",
+        "A decision at a bar's close is filled at the next bar's open. "
+        f"{setup.env.name}: {describe_rules(setup.test.rules)}. The reward was {rewards}.",
     ]
+
+
+_RATES = {
+    "commission_rate": "commission {:.4%} of traded value",
+    "commission_per_unit": "{:g} a unit",
+    "minimum_ticket": "at least {:g} an order",
+    "half_spread": "half spread {:.4%}",
+    "slippage": "slippage {:.4%}",
+    "borrow_rate": "borrow {:.2%} a year",
+    "margin_rate": "margin {:.2%} a year",
+    "idle_rate": "{:.2%} a year earned on idle cash",
+    "swap_long": "swap of {:g} a night and unit held",
+    "swap_short": "of {:g} sold short",
+}
+
+
+def describe_rules(rules: Rules) -> str:
+    """Costs, lots and margin in words; what is 0 or not there is left out."""
+    rates = {name: getattr(rules.costs, name) for name in _RATES}
+    parts = [
+        _RATES[name].format(float(np.asarray(rate).mean()))
+        for name, rate in rates.items()
+        if rate is not None and bool(np.any(rate))
+    ]
+    if rules.lot_size is not None:
+        parts.append(f"whole lots of {float(rules.lot_size):g}")
+    if rules.margin is not None:
+        parts.append(f"liquidation below {float(rules.margin.maintenance):.2%} of the position")
+    if rules.brackets is not None:
+        parts.append("stops at the broker")
+    return ", ".join(parts) or "no costs"
 
 
 def span_notes(setup: Setup, market: Market, env_params: EnvParams) -> list[str]:

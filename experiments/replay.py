@@ -8,13 +8,16 @@ import numpy as np
 
 from jaxtrade import features, ledger
 from jaxtrade.envs import EnvParams
+from jaxtrade.envs.actions import Request
+from jaxtrade.envs.steps import order_for
 from jaxtrade.experiments.backtest import record
 from jaxtrade.experiments.results import Backtest
 from jaxtrade.live.policy import OnnxPolicy
 from jaxtrade.market import Market
-from jaxtrade.orders import Order
-from jaxtrade.sizing import delta_order
 from jaxtrade.specs import HARD_LIMITS
+
+TOLERANCE = 1e-5
+"""Exposures this near are the same action."""
 
 
 def replay(path: str | Path, market: Market, env_params: EnvParams, *, span: str) -> Backtest:
@@ -29,29 +32,29 @@ def replay(path: str | Path, market: Market, env_params: EnvParams, *, span: str
     bars = np.concatenate([market.bars, market.volume[:, :, None]], axis=-1)
     context = features.context_rows(spec, market)
     limits = np.asarray(env_params.limits)[: len(HARD_LIMITS)]
-    band = np.float32(env_params.no_trade_band)
     mask = np.ones(market.num_assets, np.float32)
-    account = ledger.open_account(market.num_assets)
+    account = ledger.open_account(market.num_assets, env_params.rules)
     vector = np.asarray(ledger.account_vector(account))
     is_ruined = np.bool_(False)
     steps = []
     for t in range(last):
+        if t == first:
+            policy.forget()  # as an episode begins; the bars before it fill the window
         decision = policy.decide(bars[t], context[t], market.clock[t], mask, vector, limits)
         if t < first:
             continue
-        weights = vector[: market.num_assets]
         target = np.where(is_ruined, np.float32(0), decision.target)
-        order = delta_order(target, weights, band, xp=np)
-        account, facts = _trade(account, order, env_params, jnp.int32(t + 1))
+        account, facts = _trade(account, target, env_params, jnp.int32(t + 1))
         vector, move, is_ruined = jax.device_get(facts)
-        steps.append((move, np.int32(decision.action), is_ruined))
+        steps.append((move, np.asarray(decision.action), is_ruined))
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *steps)
     return record(stacked, market, env_params, name="agent, ONNX", span=span)
 
 
 def compare(replayed: Backtest, backtest: Backtest) -> str:
     """One line: a replay beside the backtest of the same policy in JAX."""
-    differing = np.flatnonzero(replayed.action != backtest.action)
+    gaps = np.abs(replayed.action.astype(np.float64) - backtest.action)
+    differing = np.flatnonzero(gaps > TOLERANCE)
     upto = int(differing[0]) + 1 if len(differing) else len(backtest.equity)
     gap = np.abs(replayed.equity[:upto] / backtest.equity[:upto] - 1.0).max()
     first = f", the first at {backtest.timestamps[differing[0]]}" if len(differing) else ""
@@ -63,9 +66,14 @@ def compare(replayed: Backtest, backtest: Backtest) -> str:
 
 @jax.jit
 def _trade(
-    account: ledger.Account, order: jax.Array, env_params: EnvParams, index: jax.Array
+    account: ledger.Account, target: jax.Array, env_params: EnvParams, index: jax.Array
 ) -> tuple[ledger.Account, tuple[jax.Array, ledger.Move, jax.Array]]:
-    """The ledger over one bar: the account after it; its vector, the move, whether it is ruined."""
+    """The environment's order to a target f32[A], and the ledger over one bar: the account after
+    it; its vector, the move, whether it is ruined.
+    """
     bar = env_params.tape.bar(index)
-    account, move = ledger.step(account, Order(quantity=order), bar, env_params.rules)
+    none = jnp.int32(0)
+    request = Request(exposure=target, invalid=none, clipped=none)
+    order = order_for(account, target, request, bar, env_params)
+    account, move = ledger.step(account, order, bar, env_params.rules)
     return account, (ledger.account_vector(account), move, account.is_ruined)

@@ -34,7 +34,11 @@ def _count(value: float) -> str:
 _ROWS: dict[str, tuple[str, Callable[[float], str], str]] = {
     "total_return": ("Total return", _percent, "final over initial equity, minus one"),
     "cagr": ("CAGR", _percent, "yearly growth that compounds to the total return"),
-    "sharpe": ("Sharpe ratio", _number, "mean over deviation of returns, annualised; no risk-free"),
+    "sharpe": (
+        "Sharpe ratio",
+        _number,
+        "mean over deviation of returns beyond idle cash, annualised",
+    ),
     "sortino": ("Sortino ratio", _number, "the same over the deviation of losses only"),
     "volatility": ("Volatility", _percent, "deviation of returns, annualised"),
     "max_drawdown": ("Max drawdown", _percent, "deepest fall below an earlier peak of equity"),
@@ -48,11 +52,9 @@ _ROWS: dict[str, tuple[str, Callable[[float], str], str]] = {
     "costs": ("Costs", _percent, "sum of fractions of equity paid for trading and as interest"),
 }
 _OF_TRIPS = ("win_rate", "profit_factor")
-_TERMINAL_ROWS = (
+_TERMINAL_COLUMNS = (
     "total_return",
-    "cagr",
     "sharpe",
-    "sortino",
     "max_drawdown",
     "trades",
     "turnover",
@@ -62,27 +64,28 @@ _TERMINAL_ROWS = (
 
 
 def comparison_table(results: Sequence[Backtest]) -> "Table":
-    """The most important figures for the terminal: a row each, a column per policy."""
+    """The most important figures for the terminal, 80 columns: a row per policy."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(header_style="bold")
-    table.add_column("")
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    for name in _TERMINAL_COLUMNS:
+        table.add_column(_ROWS[name][0], justify="right")
     for result in results:
+        figures = result.metrics()
         suffix = " (ruined)" if result.ruined else ""
-        table.add_column(Text(result.name + suffix), justify="right")
-    figures = [result.metrics() for result in results]
-    for name in _TERMINAL_ROWS:
-        label, show, _ = _ROWS[name]
-        table.add_row(label, *(show(each[name]) for each in figures))
+        cells = (_ROWS[name][1](figures[name]) for name in _TERMINAL_COLUMNS)
+        table.add_row(Text(result.name + suffix), *cells)
     return table
 
 
 def verdict(results: Sequence[Backtest]) -> str:
     """One sentence on the agent, `results[0]`, against the others, as plain when it lost."""
     agent, *others = results
-    sharpes = [metrics.sharpe(each.returns, each.bars_per_year) for each in results]
-    error = metrics.sharpe_error(agent.returns, agent.bars_per_year)
+    sharpes = [each.sharpe for each in results]
+    error = metrics.sharpe_error(agent.excess, agent.bars_per_year)
     lost = [
         f"{other.name} ({value:.2f})"
         for other, value in zip(others, sharpes[1:], strict=True)

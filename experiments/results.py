@@ -66,11 +66,12 @@ class Backtest:
         exposure: f64[T], signed position value / equity just after trading at the open.
         turnover: f64[T], traded value / equity.
         interest: f64[T], fraction of equity paid as interest in the bar; below 0 is received.
-        action: i32[T], what the policy chose.
+        action: i32[T] or f32[T], what the policy chose: an index, or an exposure.
         open_price: f64[T], quote currency.
         close_price: f64[T], quote currency.
         exit_price: f64[T], quote currency, at which a stop, a target or a liquidation ended the
             position inside the bar; NaN where none did. None: nowhere.
+        risk_free: f64[T], what an account that holds nothing earns in the bar; None: nothing.
         bars_per_year: annualises the figures.
         ruined: the account was lost and its position liquidated in the last bar it held one.
 
@@ -89,12 +90,13 @@ class Backtest:
     exposure: Array
     turnover: Array
     interest: Array
-    action: NDArray[np.int32]
+    action: NDArray[np.int32] | NDArray[np.float32]
     open_price: Array
     close_price: Array
     bars_per_year: float
     ruined: bool = False
     exit_price: Array | None = None
+    risk_free: Array | None = None
 
     def __post_init__(self) -> None:
         T = len(self.timestamps)
@@ -124,6 +126,16 @@ class Backtest:
     def returns(self) -> Array:
         """Simple return of each step, f64[T]."""
         return self.growth - 1.0
+
+    @property
+    def excess(self) -> Array:
+        """Returns beyond what an account that holds nothing earns, f64[T]."""
+        return self.returns if self.risk_free is None else self.returns - self.risk_free
+
+    @property
+    def sharpe(self) -> float:
+        """The Sharpe ratio of the excess returns."""
+        return metrics.sharpe(self.excess, self.bars_per_year)
 
     @property
     def equity(self) -> Array:
@@ -195,6 +207,7 @@ class Backtest:
             turnover=self.turnover,
             exposure=self.exposure,
             costs=self.costs,
+            risk_free=0.0 if self.risk_free is None else self.risk_free,
         )
 
     def _exits(self) -> Array:

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from rich.console import Console
 
-from jaxtrade import metrics
 from jaxtrade.agents import TrainState, loop
 from jaxtrade.experiments.backtest import agent_backtest
 from jaxtrade.experiments.checkpoint import Checkpoints, Progress
@@ -153,11 +152,10 @@ def _judge(
         setup.market,
         span="validation",
     )
-    sharpe = metrics.sharpe(result.returns, result.bars_per_year)
-    if progress.best_sharpe is None or sharpe > progress.best_sharpe:
+    if progress.best_sharpe is None or result.sharpe > progress.best_sharpe:
         best = jax.tree.map(jnp.copy, state.learner.actor)
         progress = dataclasses.replace(
-            progress, best_sharpe=sharpe, best_iteration=int(state.iteration)
+            progress, best_sharpe=result.sharpe, best_iteration=int(state.iteration)
         )
     growth = float(result.equity[-1] - 1.0)
-    return best, progress, {"validation_sharpe": sharpe, "validation_return": growth}
+    return best, progress, {"validation_sharpe": result.sharpe, "validation_return": growth}

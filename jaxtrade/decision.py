@@ -6,6 +6,7 @@ one graph. It is pure and keeps its memory in an explicit carry.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -17,6 +18,9 @@ import numpy as np
 from jaxtrade import features, risk
 from jaxtrade.features import Normaliser
 from jaxtrade.specs import ActionSpec, FeatureSpec
+
+NEVER = -1e9
+"""The output of a level that may not be chosen: its probability is 0, and nothing is NaN."""
 
 
 @flax.struct.dataclass(kw_only=True)
@@ -119,7 +123,8 @@ class Policy:
     """A trained policy: what it sees, what it makes of it, and what its actions mean.
 
     `head` reads the outputs f32[B, num_outputs] of `assess`; of levels they are the logits (or
-    values) of each, asset after asset. `hidden_size` is H, 0 without a memory.
+    values) of each, asset after asset. `hidden_size` is H, 0 without a memory. With `masks`, for
+    levels of one asset, it chooses among those that the risk review would leave as they are.
     """
 
     features: FeatureSpec
@@ -128,11 +133,12 @@ class Policy:
     head: Head
     assess: Assess
     hidden_size: int = 0
+    masks: bool = False
 
 
 class Choice(NamedTuple):
     """What a policy wants: requested f32[A], NaN where its network says nothing finite; action, see
-    `ActionSpec`; outputs f32[num_outputs]; value f32[]; hidden f32[H], its memory after it.
+    `ActionSpec`; outputs f32[num_outputs], masked; value f32[]; hidden f32[H], its memory after it.
     """
 
     requested: jax.Array
@@ -162,9 +168,16 @@ def decide(policy: Policy, inputs: Inputs, carry: Carry) -> tuple[Carry, Decisio
     num_assets = inputs.bar.shape[0]
     weights = inputs.account[:num_assets]
     returns = inputs.account[3 * num_assets : 3 * num_assets + 2]
-    choice = choose(policy, observe(carry.window, inputs.account), carry.hidden)
-    target, binding = risk.review(choice.requested, weights, inputs.mask, returns, inputs.limits)
-    probabilities, spread, confidence = _certainty(policy, choice.outputs[None])
+    review = functools.partial(
+        risk.review, weights=weights, mask=inputs.mask, returns=returns, limits=inputs.limits
+    )
+    observation, allowed = observe(carry.window, inputs.account), None
+    if policy.masks:
+        levels = jnp.asarray(policy.actions.spec.numbers, jnp.float32)
+        allowed = jax.vmap(review)(levels[:, None])[0][:, 0] == levels
+    choice = choose(policy, observation, carry.hidden, allowed=allowed)
+    target, binding = review(choice.requested)
+    probabilities, spread, confidence = _certainty(policy, choice)
     return dataclasses.replace(carry, hidden=choice.hidden), Decision(
         requested=choice.requested,
         target=target,
@@ -177,28 +190,38 @@ def decide(policy: Policy, inputs: Inputs, carry: Carry) -> tuple[Carry, Decisio
     )
 
 
-def choose(policy: Policy, observation: Observation, hidden: jax.Array) -> Choice:
-    """The policy's action on one observation; hidden: f32[H], its memory before it."""
+def choose(
+    policy: Policy,
+    observation: Observation,
+    hidden: jax.Array,
+    *,
+    allowed: jax.Array | None = None,
+) -> Choice:
+    """The policy's action on one observation; hidden: f32[H], its memory before it; allowed:
+    bool[n], the levels it may choose from where it masks, see `envs.Trading.action_mask`.
+    """
     one = jax.tree.map(lambda leaf: leaf[None], observation)
     outputs, value, after = policy.assess(one, hidden[None])
-    action = policy.head.mode(outputs)[0]
     # 0 times what is not finite is NaN; as a product it costs the exported graph one node
     unless_finite = (outputs @ np.zeros((outputs.shape[1], 1), np.float32))[0]
+    if allowed is not None:
+        outputs = jnp.where(allowed[None], outputs, NEVER)
+    action = policy.head.mode(outputs)[0]
     requested = policy.actions.exposure(action) + unless_finite
     return Choice(requested, action, outputs[0], value[0], after[0])
 
 
-def _certainty(policy: Policy, outputs: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Probabilities, spread and confidence, see `Decision`, of outputs f32[1, num_outputs]."""
+def _certainty(policy: Policy, choice: Choice) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Probabilities, spread and confidence of a choice, see `Decision`."""
     spec, nothing = policy.actions.spec, jnp.zeros(0, jnp.float32)
     if spec.is_discrete:
-        probabilities = jax.nn.softmax(outputs.reshape(-1, len(spec.numbers)))
+        probabilities = jax.nn.softmax(choice.outputs.reshape(-1, len(spec.numbers)))
         return probabilities.reshape(-1), nothing, probabilities.max(axis=1).min()
-    spread = jnp.zeros_like(policy.head.mode(outputs))
+    spread = jnp.zeros_like(choice.action)
     if isinstance(policy.head, Uncertain):
-        spread = policy.head.spread(outputs)
+        spread = policy.head.spread(choice.outputs[None])[0]
     low, high = spec.bounds
-    return nothing, spread[0], 1.0 - spread.max() / (0.5 * (high - low))
+    return nothing, spread, 1.0 - spread.max() / (0.5 * (high - low))
 
 
 def _see_bar(policy: Policy, inputs: Inputs, carry: Carry) -> Carry:
@@ -225,7 +248,8 @@ def explain(policy: Policy, window: jax.Array, account: jax.Array, hidden: jax.A
 
     Gradient times input (Shrikumar et al. 2017), summed over the window's rows: of levels, of the
     largest output's lead over the mean one, summed over assets; else of the exposure requested,
-    absolute and summed over assets. hidden: f32[H], the memory before the decision.
+    absolute and summed over assets. Masks are left out: it is what would be chosen without them.
+    hidden: f32[H], the memory before the decision.
     """
     observation = observe(window, account)
     spec = policy.actions.spec

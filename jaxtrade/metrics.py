@@ -1,8 +1,9 @@
 """Performance figures of one policy over one span, in NumPy float64. This module imports no JAX.
 
 Everywhere `returns: f64[T]` are simple returns per bar (equity after the bar over equity before
-it, minus one; -1 or less is the loss of everything) and `bars_per_year` annualises. The risk-free
-rate is zero. No figure is ever NaN: one whose denominator vanishes is 0 by definition.
+it, minus one; -1 or less is the loss of everything) and `bars_per_year` annualises. The ratios of
+Sharpe and Sortino are of what they are given: of returns beyond a risk-free rate, if that is it.
+No figure is ever NaN: one whose denominator vanishes is 0 by definition.
 """
 
 import math
@@ -151,19 +152,22 @@ def summary(
     turnover: ArrayLike,
     exposure: ArrayLike,
     costs: ArrayLike,
+    risk_free: ArrayLike = 0.0,
 ) -> dict[str, float]:
     """All figures under the names and in the order of `METRICS`.
 
+    `risk_free`, f64[] or f64[T], is what the ratios of Sharpe and Sortino take off each return.
     `trip_returns` is one simple return per round trip, an open one as marked at the end;
     `turnover` (traded value over equity), `exposure` (signed) and `costs` (fraction of equity
     paid) are f64[T], one number per bar. `turnover` becomes traded value over equity per year,
     `exposure` its mean absolute value, `costs` their plain sum over the span.
     """
+    excess = _as_returns(returns) - np.asarray(risk_free, np.float64)
     values = {
         "total_return": total_return(returns),
         "cagr": cagr(returns, bars_per_year),
-        "sharpe": sharpe(returns, bars_per_year),
-        "sortino": sortino(returns, bars_per_year),
+        "sharpe": sharpe(excess, bars_per_year),
+        "sortino": sortino(excess, bars_per_year),
         "volatility": volatility(returns, bars_per_year),
         "max_drawdown": max_drawdown(returns),
         "max_drawdown_bars": float(max_drawdown_bars(returns)),

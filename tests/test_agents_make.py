@@ -24,8 +24,9 @@ def refusal(name, **hyperparameters):
 
 
 def test_an_unknown_agent_is_told_the_nearest():
-    assert refusal("pp0") == "unknown agent 'pp0': did you mean 'ppo'? (ppo)"
-    assert refusal("zzz") == "unknown agent 'zzz': there are (ppo)"
+    known = ", ".join(sorted(agents.AGENTS))
+    assert refusal("pp0") == f"unknown agent 'pp0': did you mean 'ppo'? ({known})"
+    assert refusal("zzz") == f"unknown agent 'zzz': there are ({known})"
 
 
 def test_an_unknown_setting_is_told_the_nearest():

@@ -246,14 +246,20 @@ def test_positions_may_be_mapped_over(seen):
     )
 
 
+@pytest.mark.parametrize(
+    ("actions", "num_assets"),
+    [(Levels((-1.0, 0.0, 1.0)), 1), (Exposure(-1.0, 2.0), 1), (Weights(), 2)],
+    ids=str,
+)
 @some()
-def test_they_export_like_any_policy(name):
+def test_they_export_like_any_policy(name, actions, num_assets):
     from jaxtrade.live.export import bundle  # checks the graph against the policy
 
-    env, params = make_env(Levels((-1.0, 0.0, 1.0)))
+    env, params = make_env(actions, num_assets=num_assets)
     agent, learner = made(name, env, params)
     policy = agents.greedy_policy(agent, learner.actor, env, params)
-    assert len(bundle(policy, metadata_of(policy))) > 1000
+    symbols = tuple(f"S{i}" for i in range(num_assets))
+    assert len(bundle(policy, metadata_of(policy, symbols=symbols))) > 1000
 
 
 # Refused

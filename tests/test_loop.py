@@ -168,6 +168,7 @@ def test_other_hyperparameters_and_other_parameters_compile_nothing():
     state, _ = loop.train_chunk(AGENT, ENV, PARAMS, start(), one)
     others = {"learning_rate": 1e-3, "gamma": 0.5, "gae_lambda": 0.1, "clip_ratio": 0.1}
     others |= {"entropy_coefficient": 0.5, "value_coefficient": 0.1, "max_grad_norm": 9.0}
+    others |= {"final_entropy_share": 0.5, "target_kl": 0.1}
     other_agent = AGENT.replace(**{name: np.float32(value) for name, value in others.items()})
     traced = [
         name

@@ -3,23 +3,19 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxtrade
-from jaxtrade import agents, features, ledger
+from jaxtrade import agents
 from jaxtrade.experiments.backtest import agent_backtest
 from jaxtrade.experiments.replay import replay
 from jaxtrade.indicators import INDICATORS
 from jaxtrade.live.export import export_policy
-from jaxtrade.live.policy import OnnxPolicy
 from jaxtrade.market import Market
-from jaxtrade.specs import HARD_LIMITS, BundleMetadata, RiskLimits
+from tests.parity import TIE, Walk, describe, walked
 
 FILES = ["SPY_1d", pytest.param("EURUSD_1h", marks=pytest.mark.slow)]
-TIE = 1e-4
-"""Two logits no further apart may be ordered either way."""
 
 
 @functools.cache
@@ -38,39 +34,6 @@ def exported(name: str, data_folder, folder):
     return market, env, whole, agent, state.learner.actor, path
 
 
-def describe(policy, market: Market) -> BundleMetadata:
-    return BundleMetadata(
-        agent="ppo",
-        features=policy.features,
-        actions=policy.actions.spec,
-        symbols=market.spec.symbols,
-        bar_seconds=market.spec.bar_seconds,
-        warmup_bars=features.warmup_bars(policy.features),
-        limits=RiskLimits(),
-        no_trade_band=0.05,
-        spans={},
-        fingerprint=market.fingerprint(),
-        commit="",
-        metrics={},
-    )
-
-
-@functools.partial(jax.jit, static_argnames=("env", "num_steps"))
-def walked(agent, actor, env, params, num_steps):
-    """The environment's own accounts, logits and targets, one row for each decision."""
-
-    def step(state, _):
-        obs = env.observation(state, params)
-        one = jax.tree.map(lambda leaf: leaf[None], obs)
-        logits = agent.assess(actor, one, jnp.zeros((1, 0))).outputs[0]
-        vector = ledger.account_vector(state.account)
-        state, _, _, info = env.advance(state, jnp.argmax(logits), params)
-        return state, (vector, logits, info["target"])
-
-    start = env.reset_state(jax.random.key(0), params)
-    return jax.lax.scan(step, start, None, length=num_steps)[1]
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("bundles")
@@ -83,16 +46,11 @@ def test_given_the_backtests_account_it_sees_and_decides_the_same(
     market, env, params, agent, actor, path = exported(name, data_folder, folder)
     first, last = int(params.first), int(params.last)
     steps = walked(agent, actor, env, params, last - first)
-    accounts, logits, targets = jax.device_get(steps)
-    policy = OnnxPolicy(path)
-    table, limits = np.asarray(params.table), np.asarray(params.limits)[: len(HARD_LIMITS)]
-    bars = np.concatenate([market.bars, market.volume[..., None]], axis=-1)
-    nothing, mask = np.zeros(0, np.float32), np.ones(1, np.float32)
-    row_gap, others, ties = 0.0, 0, 0
+    accounts, logits, _, targets, _ = jax.device_get(steps)
+    walk = Walk(path, market, params)
+    others, ties = 0, 0
     for t in range(last):
-        account = accounts[max(t - first, 0)]
-        decision = policy.decide(bars[t], nothing, market.clock[t], mask, account, limits)
-        row_gap = max(row_gap, float(np.abs(policy.carry().window[-1] - table[t]).max()))
+        decision = walk.decide(t, accounts[max(t - first, 0)])
         if t < first:
             continue
         second, best = np.sort(logits[t - first])[-2:]
@@ -101,8 +59,8 @@ def test_given_the_backtests_account_it_sees_and_decides_the_same(
             continue
         others += decision.action != logits[t - first].argmax()
         np.testing.assert_allclose(decision.target, targets[t - first], atol=1e-6)
-    print(f"{name}: {last - first:,} decisions, rows within {row_gap:.1e}, {ties} ties")
-    assert row_gap < 1e-5
+    print(f"{name}: {last - first:,} decisions, rows within {walk.row_gap:.1e}, {ties} ties")
+    assert walk.row_gap < 1e-5
     assert others == 0
     assert ties < 0.01 * (last - first)
     assert len(set(logits.argmax(axis=1))) > 1

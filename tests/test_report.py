@@ -171,7 +171,7 @@ def test_terminal_table() -> None:
     with console.capture() as capture:
         console.print(comparison_table(results))
     shown = capture.get()
-    for name in report._TERMINAL_ROWS:
+    for name in report._TERMINAL_COLUMNS:
         assert report._ROWS[name][0] in shown
     assert "[red]odd[/red] (ruined)" in shown
     assert f"{100 * results[1].metrics()['total_return']:.2f} %" in shown

@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from jaxtrade import metrics
 from jaxtrade.agents import loop
 from jaxtrade.experiments import train as job
 from jaxtrade.experiments.backtest import agent_backtest
@@ -81,7 +80,7 @@ def test_the_best_score_is_that_of_the_parameters_saved_with_it(finished) -> Non
     for actor in (best, state.learner.actor):
         args = (setup.agent, actor, setup.env, setup.validation, setup.market)
         result = agent_backtest(*args, span="validation")
-        scores.append(metrics.sharpe(result.returns, result.bars_per_year))
+        scores.append(result.sharpe)
     assert scores[0] == progress.best_sharpe
     assert scores[1] == run.read_metrics()[-1]["validation_sharpe"]
 
