@@ -203,8 +203,8 @@ def test_one_gradient_step_by_hand():
     agent = agents.make(
         "dqn", hidden_sizes=(), dueling=False, learning_rate=0.0, normalise_reward=False
     )
-    learner = agent.init(jax.random.key(0), Table(), PARAMS)
-    kernel = jnp.float32([[1, 2], [3, 4], [0, 0], [0, 0]])
+    learner = jax.jit(lambda key: agent.init(key, Table(), PARAMS))(jax.random.key(0))
+    kernel = jnp.float32([[1, 3, 0, 0], [2, 4, 0, 0]])  # of each action
     params = {"params": {"advantage": {"kernel_0": kernel, "bias": jnp.zeros(2)}}}
     shapes = jax.tree.map(jnp.shape, learner.actor.params)
     assert jax.tree.map(jnp.shape, params) == shapes
