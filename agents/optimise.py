@@ -1,13 +1,17 @@
 """Gradient steps: Adam on clipped gradients, with a learning rate that may change in training."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import optax
 
 from jaxtrade.agents.types import Metrics
+
+L = TypeVar("L", bound=Any)
 
 
 def optimiser(max_grad_norm: Any) -> optax.GradientTransformation:
@@ -23,9 +27,25 @@ def descend(
     params: Any, state: Any, grads: Any, *, learning_rate: Any, max_grad_norm: Any
 ) -> tuple[Any, Any, jax.Array]:
     """One step: the parameters, the optimiser's state, and the gradients' norm before clipping."""
-    updates, state = optimiser(max_grad_norm).update(grads, state, params)
-    updates = jax.tree.map(lambda update: -learning_rate * update, updates)
-    return optax.apply_updates(params, updates), state, optax.tree.norm(grads)
+    flat, unravel = jax.flatten_util.ravel_pytree(grads)
+    updates, state = optimiser(max_grad_norm).update(flat, state)
+    moves = unravel(-learning_rate * updates)
+    return optax.apply_updates(params, moves), state, optax.tree.norm(flat)
+
+
+def improve(
+    learner: L, grads: Any, *, learning_rate: Any, max_grad_norm: Any
+) -> tuple[L, jax.Array]:
+    """`descend` for a learner whose `actor` is all that learns, with its `optimiser`."""
+    params, state, grad_norm = descend(
+        learner.actor.params,
+        learner.optimiser,
+        grads,
+        learning_rate=learning_rate,
+        max_grad_norm=max_grad_norm,
+    )
+    actor = dataclasses.replace(learner.actor, params=params)
+    return dataclasses.replace(learner, actor=actor, optimiser=state), grad_norm
 
 
 def linear(progress: jax.Array, first: Any, last: Any, *, over: Any = 1.0) -> jax.Array:

@@ -35,7 +35,7 @@ class Priorities:
 
 def init_priorities(size: int) -> Priorities:
     """Zeros for `size` rows."""
-    levels = []
+    levels: list[jax.Array] = []
     while not levels or size > 1:
         size = math.ceil(size / FANOUT)
         levels.append(jnp.zeros((size, FANOUT), jnp.float32))

@@ -119,7 +119,7 @@ def add(replay: Replay, batch: Batch) -> Replay:
     new = Rows(**{name: getattr(batch, name) for name in Rows.__dataclass_fields__})
 
     def write(kept: jax.Array, leaf: jax.Array) -> jax.Array:
-        start = (replay.head, *(0,) * (kept.ndim - 1))
+        start = (replay.head, *(jnp.int32(0),) * (kept.ndim - 1))
         return jax.lax.dynamic_update_slice(kept, leaf.astype(kept.dtype), start)
 
     kept = replay.priorities

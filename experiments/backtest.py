@@ -116,7 +116,7 @@ def _walk(env: Trading, env_params: EnvParams, policies: Sequence[Policy], num_s
     of the actions a list. Once ruined nothing is traded any more.
     """
 
-    def step(carry: Any, _: None) -> tuple[Any, Any]:
+    def step(carry: Any, _: Any) -> tuple[Any, Any]:
         states, memories = carry
         seen = jax.vmap(env.observation, in_axes=(0, None))(states, env_params)
         choices = [

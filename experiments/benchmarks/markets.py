@@ -23,8 +23,8 @@ import jax.numpy as jnp
 
 from jaxtrade import agents
 from jaxtrade.costs import make_costs
-from jaxtrade.envs import EnvParams, Exposure, Levels, Trading, make_trading
-from jaxtrade.envs.actions import Actions
+from jaxtrade.envs import EnvParams, Exposure, Levels, Trading
+from jaxtrade.envs.making import make_trading
 from jaxtrade.experiments.benchmarks.result import print_result
 from jaxtrade.market import Market
 from jaxtrade.specs import FeatureSpec
@@ -36,7 +36,7 @@ COST = 1e-3
 RISK = 100.0
 """Charge on the squared return of a bar in the random walk."""
 
-FEATURES = FeatureSpec(names=("log_return", "ema_10"), window=4)
+FEATURES = FeatureSpec(names=("log_return", "ema_10"), window=1)
 FIRST = 64
 TRAIN_SEED, TEST_SEED = 0, 1
 TRAIN_BARS, TEST_BARS = 20_000, 4_000
@@ -48,13 +48,13 @@ DRIFT, VOLATILITY, REGIME_BARS = 4e-3, 1e-2, 50.0
 class Algorithm:
     """What it acts by, settings that differ from its own, and for how many steps it is trained."""
 
-    actions: Actions
+    actions: Any
     total_steps: int
     settings: dict[str, Any]
 
 
 LEVELS, EXPOSURE = Levels((-1.0, 0.0, 1.0)), Exposure(-1.0, 1.0)
-COMMON = {"gamma": 0.95, "hidden_sizes": (32,)}
+COMMON: dict[str, Any] = {"gamma": 0.95, "hidden_sizes": (32,)}
 ALGORITHMS = {
     "ppo": Algorithm(
         LEVELS,
@@ -66,6 +66,7 @@ ALGORITHMS = {
         64_000,
         {"batch_size": 256, "replay_size": 32_768, "anneal_learning_rate": True},
     ),
+    "pqn": Algorithm(LEVELS, 200_000, {"num_envs": 64}),
     "sac": Algorithm(
         EXPOSURE,
         64_000,
@@ -86,7 +87,7 @@ class Task:
 
 
 @functools.cache
-def make_task(name: str, actions: Actions) -> Task:
+def make_task(name: str, actions: Any) -> Task:
     """`regimes` or `random walk`."""
     leave = 1.0 / REGIME_BARS
     drift = DRIFT if name == "regimes" else 0.0
@@ -102,12 +103,13 @@ def make_task(name: str, actions: Actions) -> Task:
     def market(seed: int, num_bars: int) -> Market:
         return make_market(kind="regimes", seed=seed, num_bars=num_bars, params=params)
 
-    options = {
+    options: dict[str, Any] = {
         "actions": actions,
         "features": FEATURES,
         "costs": make_costs(commission_rate=0.5 * COST, half_spread=0.5 * COST),
         "rewards": rewards,
         "first": FIRST,
+        "no_trade_band": 0.1,
     }
     env, train = make_trading(market(TRAIN_SEED, TRAIN_BARS), episode_steps=128, **options)
     _, test = make_trading(
@@ -134,11 +136,13 @@ def walk_actor(agent: Any, actor: Any, env: Trading, params: EnvParams) -> jax.A
 @functools.partial(jax.jit, static_argnames="env")
 def walk_oracle(env: Trading, params: EnvParams, regimes: jax.Array) -> jax.Array:
     """The same of who is long in each row whose regime is 1, and short where it is -1."""
-    return _walk(env, params, lambda state, hidden: (regimes[state.index][None], hidden), None)
+    return _walk(
+        env, params, lambda state, hidden: (regimes[state.index][None], hidden), jnp.zeros(0)
+    )
 
 
-def _walk(env: Trading, params: EnvParams, choose: Any, hidden: Any) -> jax.Array:
-    def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], jax.Array]:
+def _walk(env: Trading, params: EnvParams, choose: Any, hidden: jax.Array) -> jax.Array:
+    def step(carry: tuple[Any, Any], _: Any) -> tuple[tuple[Any, Any], jax.Array]:
         state, hidden = carry
         exposure, hidden = choose(state, hidden)
         state, _, _, info = env.advance_to(state, exposure, params)

@@ -10,6 +10,7 @@ slower, for fewer steps: its returns are printed but not compared.
 
 import argparse
 import dataclasses
+import functools
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -244,20 +245,19 @@ def run_case(name: str, case: Case, num_seeds: int) -> None:
     for trainer, found in zip(trainers, results, strict=True):
         rates.append([trainer.steps / seconds for seconds, _ in found])
         returns.append([final for _, final in found])
-        config = {"steps": trainer.steps, "seeds": num_seeds}
-        show = {"bench": BENCH, "impl": trainer.impl, "case": name, "config": config}
-        print_result(metric="training", values=rates[-1], unit="steps/s", **show)
-        print_result(metric="compile", values=[trainer.compile_seconds], unit="s", **show)
-        each = {**config, "each": [round(final, 3) for final in returns[-1]]}
-        show["config"] = each
-        if np.isfinite(returns[-1]).all():
-            print_result(metric="final return", values=returns[-1], unit="1", **show)
+        show(trainer, name, rates[-1], returns[-1])
     for position, trainer in enumerate(trainers):
         if trainer.impl in case.wanted:
-            wanted = {"wanted": case.wanted[trainer.impl]}
-            show = {"bench": BENCH, "impl": "ratio", "case": f"{name} over {trainer.impl}"}
             ratio = statistics.median(rates[0]) / statistics.median(rates[position])
-            print_result(metric="training", values=[ratio], unit="1", config=wanted, **show)
+            print_result(
+                bench=BENCH,
+                impl="ratio",
+                case=f"{name} over {trainer.impl}",
+                metric="training",
+                values=[ratio],
+                unit="1",
+                config={"wanted": case.wanted[trainer.impl]},
+            )
         if trainer.impl == "rejax":
             low, high = bootstrap_interval(returns[0], returns[position])
             print_result(
@@ -269,6 +269,17 @@ def run_case(name: str, case: Case, num_seeds: int) -> None:
                 unit="1",
                 config={"low": round(low, 3), "high": round(high, 3)},
             )
+
+
+def show(trainer: Trainer, case: str, rates: list[float], returns: list[float]) -> None:
+    """Print what one trainer did."""
+    config = {"steps": trainer.steps, "seeds": len(rates)}
+    each = {"each": [round(final, 3) for final in returns]}
+    line = functools.partial(print_result, bench=BENCH, impl=trainer.impl, case=case)
+    line(metric="training", values=rates, unit="steps/s", config=config)
+    line(metric="compile", values=[trainer.compile_seconds], unit="s", config=config)
+    if np.isfinite(returns).all():
+        line(metric="final return", values=returns, unit="1", config=config | each)
 
 
 def bootstrap_interval(
