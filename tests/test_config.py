@@ -194,8 +194,8 @@ def test_values_reach_the_dataclasses_with_their_types():
             "env.limits.max_gross=2",
             "agent.learning_rate=1e-3",
             "agent.hidden_sizes=[8]",
-            "+agent.activation=tanh",
-            "+agent.target_kl=null",
+            "+agent.mine=tanh",
+            "+agent.other=null",
             "seed=7",
             "seed=8",
         ]
@@ -225,8 +225,8 @@ def test_values_reach_the_dataclasses_with_their_types():
     given = config.agent.hyperparameters
     assert given["learning_rate"] == 1e-3
     assert given["hidden_sizes"] == (8,)
-    assert given["activation"] == "tanh"
-    assert given["target_kl"] is None
+    assert given["mine"] == "tanh"
+    assert given["other"] is None
     assert type(given["num_envs"]) is int and type(given["anneal_learning_rate"]) is bool
     assert "name" not in given and config.agent.name == "ppo"
     assert config.seed == 8
