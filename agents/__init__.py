@@ -23,6 +23,7 @@ from jaxtrade.agents.baselines import (
 from jaxtrade.agents.dqn import DQN
 from jaxtrade.agents.loop import train
 from jaxtrade.agents.policy import greedy_policy, require_plain_account
+from jaxtrade.agents.population import sweep, train_population
 from jaxtrade.agents.ppo import PPO
 from jaxtrade.agents.pqn import PQN
 from jaxtrade.agents.sac import SAC
@@ -47,7 +48,9 @@ __all__ = [
     "greedy_policy",
     "make",
     "require_plain_account",
+    "sweep",
     "train",
+    "train_population",
 ]
 
 AGENTS: dict[str, type] = {

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxtrade.specs import JaxtradeError
@@ -23,6 +25,9 @@ T = TypeVar("T")
 
 ENVS, MEMBERS = "envs", "members"
 """What a mesh divides."""
+
+MAX_SAID = 4096
+"""Bytes of a text that hosts agree on."""
 
 
 def use_device(device: str) -> None:
@@ -69,6 +74,13 @@ def divided(axis: str, count: int) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Within `divided`: what follows runs on one device of each process, on `local` copies."""
+    with jax.set_mesh(None):
+        yield
+
+
 def is_divided(axis: str) -> bool:
     """Whether this runs, or is traced, within `divided(axis, ...)`."""
     return axis in jax.sharding.get_abstract_mesh().axis_names
@@ -109,6 +121,11 @@ def _layout(tree: Any, axis: int | None) -> Any:
     return jax.tree.map(of, tree, is_leaf=dataclasses.is_dataclass)
 
 
+def local(tree: T) -> T:
+    """The copy, on one device of this process, of what every device has; see `alone`."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+
+
 def connect() -> None:
     """Join the processes of a run on several hosts; call before anything is computed.
 
@@ -138,6 +155,17 @@ def connect() -> None:
 def is_main() -> bool:
     """Whether this process writes files and messages: one of all hosts does."""
     return jax.process_index() == 0
+
+
+def agreed(text: str) -> str:
+    """What the main process says, on every host; all of them must ask."""
+    if jax.process_count() == 1:
+        return text
+    page = np.zeros(MAX_SAID, np.uint8)
+    said = text.encode()
+    page[: len(said)] = list(said)
+    page = multihost_utils.broadcast_one_to_all(page)
+    return bytes(page).rstrip(b"\0").decode()
 
 
 def _number(name: str, least: int, most: float) -> int:

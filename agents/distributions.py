@@ -239,7 +239,7 @@ class TanhNormal:
 
     def _box(self, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
         """The centre and half the width."""
-        low, high = np.float32(self.low), np.float32(self.high)
+        low, high = (np.asarray(each, np.float32) for each in (self.low, self.high))
         centre, half = 0.5 * low + 0.5 * high, 0.5 * high - 0.5 * low
         return jnp.broadcast_to(centre, shape), jnp.broadcast_to(half, shape)
 
@@ -247,7 +247,8 @@ class TanhNormal:
         """From -1 to 1, to the box, with no rounding beyond it."""
         centre, half = self._box(unit.shape)
         low, high = (
-            jnp.broadcast_to(np.float32(each), unit.shape) for each in (self.low, self.high)
+            jnp.broadcast_to(np.asarray(each, np.float32), unit.shape)
+            for each in (self.low, self.high)
         )
         return jnp.clip(centre + half * unit, low, high)
 

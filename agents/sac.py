@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrade.agents import losses, replay
-from jaxtrade.agents.critics import Critic, Policy, follow, init_twins, twin_values
+from jaxtrade.agents.critics import Critic, follow, init_twins, twin_values
 from jaxtrade.agents.dirichlet import Dirichlet
 from jaxtrade.agents.distributions import Categorical, Head, TanhNormal, head_of
+from jaxtrade.agents.networks import Policy, no_memory
 from jaxtrade.agents.normalise import RewardScale, init_reward_scale, update_reward_scale
-from jaxtrade.agents.optimise import descend, linear, optimiser
+from jaxtrade.agents.optimise import descend, optimiser
 from jaxtrade.agents.replay import Replay, Sample
 from jaxtrade.agents.rollout import one_observation, see
 from jaxtrade.agents.settings import Settings, static
@@ -22,17 +23,30 @@ from jaxtrade.specs import JaxtradeError
 
 
 @flax.struct.dataclass(kw_only=True)
-class Learner:
-    """actor: parameters of the policy and both critics; log_temperature: f32[]; targets: of the
-    critics; optimiser: Adam's state, of all that learns; replay; reward_scale.
+class Learnt:
+    """What a gradient step changes. actor: parameters of the policy and of both critics;
+    log_temperature: f32[]; targets: parameters of critics that follow; optimiser: Adam's state, of
+    all that has a gradient.
     """
 
     actor: Actor
     log_temperature: jax.Array
     targets: Any
     optimiser: Any
+
+
+@flax.struct.dataclass(kw_only=True)
+class Learner:
+    """learnt; replay; reward_scale."""
+
+    learnt: Learnt
     replay: Replay
     reward_scale: RewardScale
+
+    @property
+    def actor(self) -> Actor:
+        """See `types.Learner`."""
+        return self.learnt.actor
 
 
 class Terms(NamedTuple):
@@ -109,15 +123,17 @@ class SAC(Settings):
         obs = one_observation(env, env_params)
         policy_key, critic_key = jax.random.split(key)
         params = {
-            "policy": self._policy(head).init(policy_key, obs),
+            "policy": self._policy(head).init(policy_key, obs, no_memory(obs)),
             "critics": init_twins(self._critic(head), critic_key, _critic_inputs(head, obs)),
         }
         log_temperature = jnp.log(jnp.float32(self.initial_temperature))
         return Learner(
-            actor=Actor(params=params, head=head),
-            log_temperature=log_temperature,
-            targets=jax.tree.map(jnp.copy, params["critics"]),
-            optimiser=optimiser(self.max_grad_norm).init((params, log_temperature)),
+            learnt=Learnt(
+                actor=Actor(params=params, head=head),
+                log_temperature=log_temperature,
+                targets=jax.tree.map(jnp.copy, params["critics"]),
+                optimiser=optimiser(self.max_grad_norm).init((params, log_temperature)),
+            ),
             replay=replay.init(
                 replay.example_row(env, env_params, head),
                 capacity=self.replay_size // self.num_envs,
@@ -132,7 +148,7 @@ class SAC(Settings):
         It counts the entropy of what follows, not of this step.
         """
         head = actor.head
-        outputs = self._policy(head).apply(actor.params["policy"], obs)
+        outputs = self._outputs(head, actor.params["policy"], obs)
         if isinstance(head, Categorical):
             values = self._values(head, actor.params["critics"], obs).min(axis=0)
             value = (jax.nn.softmax(outputs) * values).sum(axis=-1)
@@ -147,7 +163,7 @@ class SAC(Settings):
         """Actions drawn from the policy, at first uniformly; nothing besides."""
         head = learner.actor.head
         sample_key, uniform_key = jax.random.split(key)
-        outputs = self._policy(head).apply(learner.actor.params["policy"], obs)
+        outputs = self._outputs(head, learner.actor.params["policy"], obs)
         drawn, _ = head.sample(outputs, sample_key)
         explores = learner.replay.size < self.learning_starts
         action = jnp.where(explores, head.uniform(outputs, uniform_key), drawn)
@@ -161,72 +177,48 @@ class SAC(Settings):
         scale = learner.reward_scale
         if self.normalise_reward:
             scale = update_reward_scale(scale, batch, self.gamma)
-        learner = dataclasses.replace(learner, replay=kept, reward_scale=scale)
-        rate = self.learning_rate
-        if self.anneal_learning_rate:
-            rate = linear(batch.progress, rate, 0.0)
+        rate = self.rate(batch.progress)
         sample_key, step_key = jax.random.split(key)
-        rows = replay.sample(
-            kept,
-            sample_key,
-            (self.num_updates, self.batch_size),
-            n_step=self.n_step,
-            gamma=self.gamma,
-        )
+        shape = (self.num_updates, self.batch_size)
+        rows = replay.sample(kept, sample_key, shape, n_step=self.n_step, gamma=self.gamma)
+        rows = dataclasses.replace(rows, reward=rows.reward / scale.deviation)
+        keys = jax.random.split(step_key, self.num_updates)
 
-        def update(parts: tuple[Any, ...], given: Any) -> tuple[tuple[Any, ...], Metrics]:
-            return self._step(learner, parts, *given, rate, lambda x: see(env, env_params, x))
+        def update(learnt: Learnt, given: tuple[Sample, jax.Array]) -> tuple[Learnt, Metrics]:
+            rows, key = given
+            seen, final = (see(env, env_params, each) for each in (rows.seen, rows.final))
+            return self._step(learnt, dataclasses.replace(rows, seen=seen, final=final), key, rate)
 
-        def updates(parts: tuple[Any, ...]) -> tuple[tuple[Any, ...], Metrics]:
-            keys = jax.random.split(step_key, self.num_updates)
-            parts, metrics = jax.lax.scan(update, parts, (rows, keys))
-            return parts, jax.tree.map(lambda x: x.mean(), metrics)
+        def improve(learnt: Learnt) -> tuple[Learnt, Metrics]:
+            learnt, metrics = jax.lax.scan(update, learnt, (rows, keys))
+            return learnt, jax.tree.map(lambda x: x.mean(), metrics)
 
-        def nothing(parts: tuple[Any, ...]) -> tuple[tuple[Any, ...], Metrics]:
-            zeros = jax.eval_shape(updates, parts)[1]
-            return parts, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), zeros)
+        def wait(learnt: Learnt) -> tuple[Learnt, Metrics]:
+            _, metrics = jax.eval_shape(improve, learnt)
+            return learnt, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
 
-        # only what the steps change goes through the condition, not the replay
-        learnt = learner.actor.params, learner.log_temperature
-        parts = learnt, learner.targets, learner.optimiser
+        # Only what the steps change goes through the condition, not the replay.
         enough = kept.size >= self.learning_starts
-        parts, metrics = jax.lax.cond(enough, updates, nothing, parts)
-        (params, log_temperature), targets, state = parts
-        learner = dataclasses.replace(
-            learner,
-            actor=dataclasses.replace(learner.actor, params=params),
-            log_temperature=log_temperature,
-            targets=targets,
-            optimiser=state,
-        )
-        return learner, {
+        learnt, metrics = jax.lax.cond(enough, improve, wait, learner.learnt)
+        return Learner(learnt=learnt, replay=kept, reward_scale=scale), {
             **metrics,
-            "temperature": jnp.exp(log_temperature),
+            "temperature": jnp.exp(learnt.log_temperature),
             "replay_fill": kept.filled.astype(jnp.float32) / kept.capacity,
         }
 
     def _step(
-        self,
-        learner: Learner,
-        parts: tuple[Any, ...],
-        rows: Sample,
-        key: jax.Array,
-        rate: jax.Array,
-        observe: Any,
-    ) -> tuple[tuple[Any, ...], Metrics]:
-        """One gradient step on rows [B]; `parts` are what learns, the targets, Adam's state."""
-        learnt, targets, state = parts
-        head = learner.actor.head
+        self, learnt: Learnt, rows: Sample, key: jax.Array, rate: jax.Array
+    ) -> tuple[Learnt, Metrics]:
+        """One gradient step on rows [B], which hold observations."""
+        head, targets = learnt.actor.head, learnt.targets
         terms_of = self._discrete if isinstance(head, Categorical) else self._continuous
-        rows = rows.replace(seen=observe(rows.seen), final=observe(rows.final))  # type: ignore[attr-defined]
-        reward = rows.reward / learner.reward_scale.deviation
 
-        def loss_of(learnt: Any) -> tuple[jax.Array, Metrics]:
-            params, log_temperature = learnt
+        def loss_of(varied: tuple[Any, jax.Array]) -> tuple[jax.Array, Metrics]:
+            params, log_temperature = varied
             temperature = jnp.exp(jax.lax.stop_gradient(log_temperature))
             terms = terms_of(head, params, targets, temperature, rows, key)
-            target = jax.lax.stop_gradient(reward + rows.discount * terms.following)
-            critic_loss = 2.0 * losses.squared_error(terms.values, target[None])
+            target = jax.lax.stop_gradient(rows.reward + rows.discount * terms.following)
+            critic_loss = 2.0 * losses.squared_error(terms.values, target[None])  # of both, added
             actor_loss = -terms.policy_value.mean()
             loss = critic_loss + actor_loss
             if self.learn_temperature:
@@ -241,12 +233,22 @@ class SAC(Settings):
                 "td_error": jnp.abs(terms.values - target[None]).mean(),
             }
 
-        grads, metrics = jax.grad(loss_of, has_aux=True)(learnt)
-        learnt, state, grad_norm = descend(
-            learnt, state, grads, learning_rate=rate, max_grad_norm=self.max_grad_norm
+        varied = learnt.actor.params, learnt.log_temperature
+        grads, metrics = jax.grad(loss_of, has_aux=True)(varied)
+        (params, log_temperature), state, grad_norm = descend(
+            varied,
+            learnt.optimiser,
+            grads,
+            learning_rate=rate,
+            max_grad_norm=self.max_grad_norm,
         )
-        targets = follow(targets, learnt[0]["critics"], self.target_rate)
-        return (learnt, targets, state), {**metrics, "grad_norm": grad_norm}
+        learnt = Learnt(
+            actor=dataclasses.replace(learnt.actor, params=params),
+            log_temperature=log_temperature,
+            targets=follow(targets, params["critics"], self.target_rate),
+            optimiser=state,
+        )
+        return learnt, {**metrics, "grad_norm": grad_norm}
 
     def _continuous(
         self,
@@ -258,7 +260,7 @@ class SAC(Settings):
         key: jax.Array,
     ) -> Terms:
         """By one drawn action for each state."""
-        outputs = jnp.concatenate(self._outputs(head, params, rows))
+        outputs = jnp.concatenate(self._both_outputs(head, params, rows))
         action, log_prob = head.sample(outputs, key)
         (now, later), (log_now, log_later) = jnp.split(action, 2), jnp.split(log_prob, 2)
         frozen = jax.lax.stop_gradient(params["critics"])
@@ -281,7 +283,7 @@ class SAC(Settings):
         key: jax.Array,
     ) -> Terms:
         """By expectation over all actions; nothing is drawn."""
-        log_now, log_later = map(jax.nn.log_softmax, self._outputs(head, params, rows))
+        log_now, log_later = map(jax.nn.log_softmax, self._both_outputs(head, params, rows))
         values = self._values(head, params["critics"], rows.seen)
         following = self._values(head, targets, rows.final)
 
@@ -298,10 +300,14 @@ class SAC(Settings):
             entropy=-mean(log_now, log_now),
         )
 
-    def _outputs(self, head: Head, params: Any, rows: Sample) -> tuple[jax.Array, jax.Array]:
+    def _outputs(self, head: Head, params: Any, obs: Any) -> jax.Array:
+        """The policy's, f32[B, num_outputs]."""
+        return self._policy(head).apply(params, obs, no_memory(obs))[0]
+
+    def _both_outputs(self, head: Head, params: Any, rows: Sample) -> tuple[jax.Array, jax.Array]:
         """The policy's, before a step, and after it without a gradient."""
-        policy, frozen = self._policy(head), jax.lax.stop_gradient(params["policy"])
-        return policy.apply(params["policy"], rows.seen), policy.apply(frozen, rows.final)
+        policy, frozen = params["policy"], jax.lax.stop_gradient(params["policy"])
+        return self._outputs(head, policy, rows.seen), self._outputs(head, frozen, rows.final)
 
     def _target_entropy(self, head: Any) -> jax.Array:
         if isinstance(head, Categorical):
@@ -309,7 +315,7 @@ class SAC(Settings):
         free = head.size - 1 if isinstance(head, Dirichlet) else len(head.low)
         return head.max_entropy + free * (self.target_entropy - math.log(2.0))
 
-    def _policy(self, head: Head) -> Policy:
+    def _policy(self, head: Head) -> Any:
         return Policy(self.make_torso(), head.num_outputs)
 
     def _critic(self, head: Head) -> Critic:

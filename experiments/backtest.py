@@ -1,5 +1,6 @@
 """Backtests: policies, learned or by rule, walked over a span of a market."""
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +16,13 @@ from jaxtrade.agents.rules import COLUMN, Rule
 from jaxtrade.decision import Policy, choose
 from jaxtrade.envs import EnvParams, Levels, Trading
 from jaxtrade.experiments.results import Backtest
-from jaxtrade.features import columns
+from jaxtrade.features import fit, normalise, raw_table
 from jaxtrade.market import Market
+from jaxtrade.specs import FeatureSpec
 
 BASELINES = ("buy and hold", "flat", "random", "SMA cross", "momentum", "volatility target")
+BASELINE_WINDOW, CLIP = 32, 100.0
+"""Bars that the baselines see, and deviations within which they see them."""
 
 
 def backtest(policy: Policy, market: Market, **options: Any) -> Backtest:
@@ -48,12 +52,24 @@ def agent_backtest(
 def baselines(
     env: Trading, env_params: EnvParams, market: Market, *, span: str, seed: int
 ) -> list[Backtest]:
-    """What the rules of `baseline_agents` do, under the same rules and costs."""
-    rules = baseline_agents(env)
+    """What the rules of `baseline_agents` do, under the same rules and costs.
+
+    They see log returns of their own, whatever the environment shows; those that look further back
+    than there are bars are left out.
+    """
+    first, last = int(env_params.first), int(env_params.last)
+    spec = FeatureSpec(names=(COLUMN,), window=min(BASELINE_WINDOW, first + 1), clip=CLIP)
+    raw = raw_table(spec, market)
+    scale = fit(raw, first, last)
+    table = normalise(scale, raw, spec.clip).reshape(len(raw), -1)
+    env = dataclasses.replace(env, features=spec)
+    env_params = env_params.replace(table=table, normaliser=scale)
+    rules = {
+        name: rule for name, rule in baseline_agents(env).items() if rule.num_bars <= spec.window
+    }
     key = jax.random.key(seed)
     actors = tuple(rule.init(key, env, env_params).actor for rule in rules.values())
-    num_steps = int(env_params.last - env_params.first)
-    steps = walk(tuple(rules.values()), actors, env, env_params, num_steps)
+    steps = walk(tuple(rules.values()), actors, env, env_params, last - first)
     return [
         record(_one(steps, number), market, env_params, name=name, span=span)
         for number, name in enumerate(rules)
@@ -61,7 +77,7 @@ def baselines(
 
 
 def baseline_agents(env: Trading) -> dict[str, Rule]:
-    """Rules to compare with, named as in `BASELINES`; those left out look at more than it shows.
+    """Rules to compare with, named as in `BASELINES`.
 
     All that are not flat hold an exposure of 1, or what of the environment's is the nearest.
     """
@@ -70,16 +86,15 @@ def baseline_agents(env: Trading) -> dict[str, Rule]:
         longs = [level for level in env.levels if level > 0]
         position = min(longs, key=lambda level: abs(level - 1.0), default=1.0)
     held = np.float32(position)
-    rules: dict[str, Rule] = {
-        "buy and hold": BuyAndHold(position=held),
-        "flat": Flat(),
-        "random": Random(),
-        "SMA cross": SMACross(position=held),
-        "momentum": Momentum(position=held),
-        "volatility target": VolatilityTarget(max_position=held),
-    }
-    shown = env.features.window if COLUMN in columns(env.features) else 0
-    return {name: rule for name, rule in rules.items() if rule.num_bars <= shown}
+    rules = (
+        BuyAndHold(position=held),
+        Flat(),
+        Random(),
+        SMACross(position=held),
+        Momentum(position=held),
+        VolatilityTarget(max_position=held),
+    )
+    return dict(zip(BASELINES, rules, strict=True))
 
 
 @functools.partial(jax.jit, static_argnames=("env", "num_steps"))
@@ -101,24 +116,28 @@ def _walk(env: Trading, env_params: EnvParams, policies: Sequence[Policy], num_s
     of the actions a list. Once ruined nothing is traded any more.
     """
 
-    def step(carry: Any, _: None) -> tuple[Any, Any]:
+    def step(carry: Any, _: Any) -> tuple[Any, Any]:
         states, memories = carry
         seen = jax.vmap(env.observation, in_axes=(0, None))(states, env_params)
         choices = [
-            choose(policy, jax.tree.map(lambda leaf, row=row: leaf[row], seen), memory)
+            choose(policy, _at(seen, row), memory)
             for row, (policy, memory) in enumerate(zip(policies, memories, strict=True))
         ]
         requested = jnp.stack([choice.requested for choice in choices])
         requested = jnp.where(states.account.is_ruined[:, None], 0.0, requested)
         advance = jax.vmap(env.advance_to, in_axes=(0, 0, None))
         states, _, _, info = advance(states, requested, env_params)
-        record = (info["move"], [each.action for each in choices], states.account.is_ruined)
-        return (states, [choice.hidden for choice in choices]), record
+        done = (info["move"], [each.action for each in choices], states.account.is_ruined)
+        return (states, [choice.hidden for choice in choices]), done
 
     start = env.reset_state(jax.random.key(0), env_params)
     states = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(policies)), start)
     memories = [jnp.zeros(policy.hidden_size, jnp.float32) for policy in policies]
     return jax.lax.scan(step, (states, memories), None, length=num_steps)[1]
+
+
+def _at(tree: Any, row: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[row], tree)
 
 
 def _one(steps: Any, number: int) -> Any:

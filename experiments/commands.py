@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from jaxtrade.agents.devices import is_main, use_device
 from jaxtrade.experiments import train as job
 from jaxtrade.experiments.backtest import BASELINES, agent_backtest, baselines
 from jaxtrade.experiments.config import apply, compose, expand
@@ -15,13 +16,13 @@ from jaxtrade.experiments.replay import compare, replay
 from jaxtrade.experiments.report import comparison_table, verdict
 from jaxtrade.experiments.results import Backtest
 from jaxtrade.experiments.rundir import RunDirectory
-from jaxtrade.experiments.setup import build_setup, other_market, use_device
+from jaxtrade.experiments.setup import build_setup, other_market
 from jaxtrade.specs import JaxtradeError
 
 
 def train(*, overrides: Sequence[str], multirun: bool, resume: str | None) -> None:
     """Train one run or a sweep, or go on with a run."""
-    console = Console()
+    console = Console(quiet=not is_main())
     try:
         if resume is not None:
             if overrides or multirun:

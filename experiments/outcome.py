@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxtrade import features
 from jaxtrade.agents import greedy_policy
+from jaxtrade.agents.devices import is_main
 from jaxtrade.envs import EnvParams
 from jaxtrade.experiments.backtest import agent_backtest, baselines
 from jaxtrade.experiments.checkpoint import Progress
@@ -23,13 +24,15 @@ from jaxtrade.specs import BundleMetadata
 
 
 def write_outcome(run: RunDirectory, setup: Setup, best: Any, progress: Progress) -> list[Backtest]:
-    """Test the best actor and write policy.onnx, report.html and trades.parquet.
+    """Test the best actor and, on the main host, write policy.onnx, report.html, trades.parquet.
 
     Returns the results on the test span: the agent's, then those of the baselines.
     """
     agent = agent_backtest(setup.agent, best, setup.env, setup.test, setup.market, span="test")
     others = baselines(setup.env, setup.test, setup.market, span="test", seed=setup.config.seed)
     results = [agent, *others]
+    if not is_main():
+        return results
     write_policy(run.policy, setup, best, progress, figures=agent.metrics())
     write_trades(run.trades, results)
     write_report(

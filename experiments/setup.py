@@ -4,8 +4,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from jaxtrade import agents, features
 from jaxtrade.envs import EnvParams, Exposure, Levels, Trading, make
 from jaxtrade.envs.actions import Actions
@@ -142,20 +140,3 @@ def other_market(setup: Setup, config: Config) -> tuple[Market, EnvParams]:
     span = Span(first, market.num_bars - 1)
     normaliser = setup.train.normaliser
     return market, setup.env.params(market, **span_options(config, span, normaliser=normaliser))
-
-
-def use_device(device: str) -> None:
-    """Make JAX run on `device`: auto, cpu, gpu or tpu. Call before anything is computed.
-
-    Raises:
-        JaxtradeError: there is no such device here.
-    """
-    if device == "auto":
-        return
-    try:
-        jax.config.update("jax_default_device", jax.devices(device)[0])
-    except RuntimeError as error:
-        found = sorted({each.platform for each in jax.devices()})
-        raise JaxtradeError(
-            f"device is {device!r}: this machine has {', '.join(found)}; give device=auto"
-        ) from error

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from rich.console import Console
 
-from jaxtrade.agents import TrainState, loop
+from jaxtrade.agents import TrainState, devices, loop
 from jaxtrade.experiments.backtest import agent_backtest
 from jaxtrade.experiments.checkpoint import Checkpoints, Progress
 from jaxtrade.experiments.config import Config
@@ -18,7 +18,7 @@ from jaxtrade.experiments.health import require_healthy
 from jaxtrade.experiments.outcome import write_outcome
 from jaxtrade.experiments.results import Backtest
 from jaxtrade.experiments.rundir import RunDirectory
-from jaxtrade.experiments.setup import Setup, build_setup, use_device
+from jaxtrade.experiments.setup import Setup, build_setup
 from jaxtrade.experiments.trackers import Trackers, require_packages
 from jaxtrade.specs import JaxtradeError
 
@@ -42,11 +42,13 @@ def train(config: Config, console: Console) -> tuple[RunDirectory, list[Backtest
         JaxtradeError: bad input, or training diverged.
         Stopped: on Ctrl-C, with a checkpoint written.
     """
-    use_device(config.device)
+    devices.use_device(config.device)
     require_packages(config)
     setup = build_setup(config)
     symbols = "-".join(setup.market.spec.symbols).lower()
-    run = RunDirectory.create(config, f"{config.agent.name}-{symbols}")
+    name = f"{config.agent.name}-{symbols}"
+    made = RunDirectory.create(config, name).folder if devices.is_main() else ""
+    run = RunDirectory(devices.agreed(str(made)))
     console.print(
         f"[bold]{run.folder}[/]: {setup.market.describe()}", highlight=False, soft_wrap=True
     )
@@ -57,7 +59,7 @@ def resume(folder: str | Path, console: Console) -> tuple[RunDirectory, list[Bac
     """Go on with a run that was stopped, to the end that it would have had; see `train`."""
     run = RunDirectory.open(folder)
     config = run.read_config()
-    use_device(config.device)
+    devices.use_device(config.device)
     setup = build_setup(config)
     console.print(
         f"[bold]{run.folder}[/]: {setup.market.describe()}", highlight=False, soft_wrap=True
@@ -90,14 +92,25 @@ def _fresh(setup: Setup) -> TrainState:
 
 def _train(run: RunDirectory, setup: Setup, console: Console) -> list[Backtest]:
     """Train from the start or the newest checkpoint, then test and write the results."""
+    with devices.divided(devices.ENVS, setup.agent.num_envs):
+        best, progress = _learn(run, setup, console)
+    return write_outcome(run, setup, devices.local(best), progress)
+
+
+def _learn(run: RunDirectory, setup: Setup, console: Console) -> tuple[Any, Progress]:
+    """Train from the start or the newest checkpoint to the end: (best actor, progress).
+
+    All hosts compute the same, and the main one writes and says when to stop.
+    """
     state, best, progress = _begin(run, setup)
     agent = setup.agent
     per_iteration = agent.num_envs * agent.rollout_steps
     done, planned = int(state.iteration), int(state.num_iterations)
     size = min(math.ceil(planned / NUM_CHUNKS), MAX_CHUNK_ITERATIONS)
     display = Display(console, total_steps=planned * per_iteration, done_steps=done * per_iteration)
+    told = setup.config if devices.is_main() else dataclasses.replace(setup.config, tracker="none")
     with (
-        Trackers(setup.config, run, console) as trackers,
+        Trackers(told, run, console) as trackers,
         Checkpoints(run.checkpoints, keep=setup.config.keep_checkpoints) as checkpoints,
         StopRequest(console) as stop,
         display,
@@ -118,14 +131,15 @@ def _train(run: RunDirectory, setup: Setup, console: Console) -> list[Backtest]:
                 **validation,
                 **means,
             }
-            run.append_metrics(row)
+            if devices.is_main():
+                run.append_metrics(row)
             trackers.log(row)
             checkpoints.save(done, latest, best, progress)
             display.update(row)
-            if stop.requested and done < planned:
+            if devices.agreed("stop" if stop.requested else "") and done < planned:
                 raise Stopped(run, done * per_iteration)
             watch.lap()
-    return write_outcome(run, setup, best, progress)
+    return best, progress
 
 
 def _begin(run: RunDirectory, setup: Setup) -> tuple[TrainState, Any, Progress]:
@@ -133,25 +147,23 @@ def _begin(run: RunDirectory, setup: Setup) -> tuple[TrainState, Any, Progress]:
     with Checkpoints(run.checkpoints) as checkpoints:
         is_new = checkpoints.latest is None
     if is_new:
-        run.keep_metrics(0)
-        return _fresh(setup), None, Progress(fingerprint=setup.market.fingerprint())
-    state, best, progress = restore(run, setup)
-    run.keep_metrics(int(state.iteration))
-    return state, best, progress
+        start = _fresh(setup), None, Progress(fingerprint=setup.market.fingerprint())
+    else:
+        start = restore(run, setup)
+    if devices.is_main():
+        run.keep_metrics(int(start[0].iteration))
+    return start
 
 
 def _judge(
     setup: Setup, state: TrainState, best: Any, progress: Progress
 ) -> tuple[Any, Progress, dict[str, float]]:
     """The best actor so far by its Sharpe on the validation span, and that span's figures."""
-    result = agent_backtest(
-        setup.agent,
-        state.learner.actor,
-        setup.env,
-        setup.validation,
-        setup.market,
-        span="validation",
-    )
+    actor = devices.local(state.learner.actor)
+    with devices.alone():
+        result = agent_backtest(
+            setup.agent, actor, setup.env, setup.validation, setup.market, span="validation"
+        )
     if progress.best_sharpe is None or result.sharpe > progress.best_sharpe:
         best = jax.tree.map(jnp.copy, state.learner.actor)
         progress = dataclasses.replace(

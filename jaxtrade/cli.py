@@ -43,6 +43,7 @@ def train(
 
     Without settings it trains on a synthetic market and needs no file and no network.
     """
+    importlib.import_module("jaxtrade.agents.devices").connect()  # before anything is computed
     _call("commands:train", overrides=overrides or [], multirun=multirun, resume=resume)
 
 

@@ -42,6 +42,23 @@ def test_levels_by_index():
     assert counts(several) == (1, 0)
 
 
+@pytest.mark.parametrize(
+    ("actions", "action", "held"),
+    [
+        (Levels((-1.0, 0.5, 2.0)), jnp.int32(1), HELD),
+        (Levels((-1.0, 0.5, 2.0)), jnp.int32([2, 0, 1]), THREE),
+        (Exposure(-0.5, 1.0), jnp.float32([-0.5, 0.25, 1.0]), THREE),
+        (Exposure(0.1, 0.7), jnp.float32([np.nextafter(np.float32(0.7), np.float32(1))]), HELD),
+        (Weights(gross=1.5), jnp.float32([0.5, 0.2, 0.2, 0.1]), THREE),
+        (Weights(long_short=True), jnp.float32([0.5, -1.0, 0.2]), THREE),
+    ],
+)
+def test_what_a_head_chooses_reads_as_in_the_environment(actions, action, held):
+    exposure = actions.exposure(action)
+    assert (exposure.shape, exposure.dtype) == (held.shape, jnp.float32)
+    np.testing.assert_array_equal(exposure, read(actions, action, held).exposure)
+
+
 @pytest.mark.parametrize("index", [-1, 3, -(2**31), 2**31 - 1])
 def test_an_index_that_is_none_asks_for_nothing(index):
     request = read(Levels(), jnp.int32(index))

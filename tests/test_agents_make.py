@@ -72,6 +72,9 @@ def test_a_value_of_another_kind_is_refused(name, value, kind):
         ("entropy_coefficient", (-1,)),
         ("value_coefficient", (-1,)),
         ("max_grad_norm", (-1, float("inf"))),
+        ("target_kl", (0, -1, float("nan"))),
+        ("final_entropy_share", (-0.1, float("inf"))),
+        ("burn_in", (-1, 1)),
         ("hidden_sizes", ((0,), (8, -1), (8.0,), ("8",), (True,))),
     ],
 )

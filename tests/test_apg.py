@@ -12,7 +12,7 @@ import jaxtrade
 from jaxtrade import agents
 from jaxtrade.agents import loop
 from jaxtrade.costs import make_costs
-from jaxtrade.envs import Exposure, Levels
+from jaxtrade.envs import Exposure, Levels, Weights
 from jaxtrade.envs.base import Environment
 from jaxtrade.specs import FeatureSpec, JaxtradeError
 from tests.markets import random_frame
@@ -182,6 +182,37 @@ def test_the_window_is_worth_its_discounted_reward():
     assert value == pytest.approx(total / 2, rel=0.02)
     narrow = -5.0 + 0.5 * np.log(2 * np.pi * np.e) + np.log(4.0)  # 4: half the box
     assert entropy == pytest.approx(narrow, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_weights_have_slopes_too():
+    env, params = market_env(Weights())
+    agent = agents.make("apg", num_envs=4, rollout_steps=4, hidden_sizes=(4,))
+    state, (means,) = agents.train(agent, env, params, jax.random.key(0), total_steps=16)
+    assert means["grad_norm"] > 1e-4
+    fresh = loop.init(agent, env, params, jax.random.key(0), total_steps=16)
+    before, after = (
+        np.concatenate([np.ravel(x) for x in jax.tree.leaves(each.learner.actor)])
+        for each in (fresh, state)
+    )
+    assert np.isfinite(after).all()
+    assert (before != after).any()
+
+
+@pytest.mark.slow
+def test_a_memory_goes_through_the_window():
+    agent = agents.make("apg", **SETTINGS, torso="gru", hidden_size=3)
+    state = loop.init(agent, Linear(), PARAMS, jax.random.key(0), total_steps=256)
+    assert state.hidden.shape == (16, 3)
+    actor = state.learner.actor
+    kicked = actor.replace(params=jax.tree.map(lambda x: x + 0.5, actor.params))
+
+    @jax.jit
+    def value(hidden):
+        begin = (state.obs, state.env_state, hidden)
+        return agent.window_value(kicked, begin, jax.random.key(1), Linear(), PARAMS)[0]
+
+    assert value(state.hidden) != value(state.hidden + 1.0)
 
 
 def test_environments_without_gradients_are_refused():

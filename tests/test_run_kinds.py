@@ -3,13 +3,14 @@
 import io
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
 
 from jaxtrade.agents import loop
 from jaxtrade.experiments import train as job
-from jaxtrade.experiments.backtest import agent_backtest, baselines
+from jaxtrade.experiments.backtest import BASELINES, agent_backtest, baselines
 from jaxtrade.experiments.checkpoint import Progress
 from jaxtrade.experiments.commands import backtest, export
 from jaxtrade.experiments.config import compose
@@ -21,7 +22,6 @@ from jaxtrade.specs import JaxtradeError
 from tests.small import SMALL
 
 ON_MARGIN = ("forex", "perpetual")
-WINDOW = "env.window=32"  # what the rules look at
 
 
 def restless(setup):
@@ -56,7 +56,9 @@ def etf(tmp_path_factory):
     """A short run with continuous actions."""
     screen = Console(file=io.StringIO(), width=300)
     folder = tmp_path_factory.mktemp("runs")
-    config = compose([*SMALL, "env=etf", WINDOW, "total_steps=1024", f"output_dir={folder}"])
+    config = compose(
+        [*SMALL, "env=etf", "env.window=1", "total_steps=1024", f"output_dir={folder}"]
+    )
     return *job.train(config, screen), screen.file.getvalue()
 
 
@@ -109,12 +111,13 @@ def test_the_rules_are_said_in_words() -> None:
 
 
 def test_baselines_hold_what_the_environment_has() -> None:
-    setup = build_setup(compose([*SMALL, WINDOW, "env.levels=[-3,0,3]"]))
+    setup = build_setup(compose([*SMALL, "env.levels=[-3,0,3]"]))
     found = baselines(setup.env, setup.test, setup.market, span="test", seed=0)
     held = {result.name: set(np.unique(result.action).tolist()) for result in found}
     assert held["buy and hold"] == {2} and held["flat"] == {1}
     assert held["SMA cross"] == held["momentum"] == {0, 2}
     assert held["random"] == {0, 1, 2}
-    short = build_setup(compose([*SMALL]))  # a window of 4 bars
-    found = baselines(short.env, short.test, short.market, span="test", seed=0)
+    assert [result.name for result in found] == list(BASELINES)
+    begin = setup.test.replace(first=jnp.int32(8), last=jnp.int32(60))  # too soon to look back far
+    found = baselines(setup.env, begin, setup.market, span="all", seed=0)
     assert [result.name for result in found] == ["buy and hold", "flat", "random"]

@@ -119,7 +119,7 @@ def test_the_temperature_holds_the_entropy_at_its_target(name):
     outputs = assess(agent, learner.actor, CELLS).outputs
     entropy = learner.actor.head.entropy(outputs)[0]
     assert entropy == pytest.approx(wanted, abs=0.3 if name == "continuous" else 0.1)
-    assert float(jnp.exp(learner.log_temperature)) > 1e-3
+    assert float(jnp.exp(learner.learnt.log_temperature)) > 1e-3
 
 
 # --- one batch by hand -----------------------------------------------------------------------
@@ -142,11 +142,11 @@ def test_terms_of_indices_by_hand():
     learner = AGENT.init(jax.random.key(0), Table(), probes.PROBES["a constant reward"].params)
     head, params = Categorical(2), learner.actor.params
     assert learner.actor.head == head
-    targets = jax.tree.map(lambda x: x + 0.1, learner.targets)
+    targets = jax.tree.map(lambda x: x + 0.1, learner.learnt.targets)
     temperature = 0.3
     rows = sample_of(jnp.int32([1, 0]))
     terms = AGENT._discrete(head, params, targets, jnp.float32(temperature), rows, None)
-    logits = np.asarray(AGENT._policy(head).apply(params["policy"], CELLS), np.float64)
+    logits = np.asarray(AGENT._outputs(head, params["policy"], CELLS), np.float64)
     values = np.asarray(AGENT._values(head, params["critics"], CELLS), np.float64)
     later = np.asarray(AGENT._values(head, targets, CELLS[::-1]), np.float64).min(axis=0)
     assert values.shape == (2, 2, 2)
@@ -171,12 +171,12 @@ def test_terms_of_numbers_by_hand(shares):
     params = probes_continuous.PROBES["a constant reward"].params
     learner = AGENT.init(jax.random.key(0), env, params)
     head, params = learner.actor.head, learner.actor.params
-    targets = jax.tree.map(lambda x: x + 0.1, learner.targets)
+    targets = jax.tree.map(lambda x: x + 0.1, learner.learnt.targets)
     action = jnp.float32([[0.3, 0.7], [0.9, 0.1]])
     rows, key = sample_of(action), jax.random.key(1)
     terms = AGENT._continuous(head, params, targets, jnp.float32(0.3), rows, key)
     both = jnp.concatenate([CELLS, CELLS[::-1]])
-    outputs = AGENT._policy(head).apply(params["policy"], both)
+    outputs = AGENT._outputs(head, params["policy"], both)
     drawn, log_prob = head.sample(outputs, key)
 
     def values(params, obs, action):
@@ -261,10 +261,10 @@ def test_n_and_n_iterations_are_2n_bit_for_bit():
 
 def test_actions_are_uniform_and_nothing_is_learnt_before_it_starts():
     state = start()
-    before = numbers((state.learner.actor.params, state.learner.targets))
+    before = numbers((state.learner.actor.params, state.learner.learnt.targets))
     state, (metrics,) = run(state.replace(num_iterations=jnp.int32(7)), 7)
     for left, right in zip(
-        before, numbers((state.learner.actor.params, state.learner.targets)), strict=True
+        before, numbers((state.learner.actor.params, state.learner.learnt.targets)), strict=True
     ):
         np.testing.assert_array_equal(left, right)
     assert metrics["critic_loss"] == metrics["grad_norm"] == 0.0
