@@ -118,11 +118,12 @@ def _walk(env: Trading, env_params: EnvParams, policies: Sequence[Policy], num_s
 
     def step(carry: Any, _: Any) -> tuple[Any, Any]:
         states, memories = carry
-        seen = jax.vmap(env.observation, in_axes=(0, None))(states, env_params)
-        choices = [
-            choose(policy, _at(seen, row), memory)
-            for row, (policy, memory) in enumerate(zip(policies, memories, strict=True))
-        ]
+        choices = []
+        for row, (policy, memory) in enumerate(zip(policies, memories, strict=True)):
+            state = _at(states, row)
+            allowed = env.action_mask(state, env_params) if policy.masks else None
+            seen = env.observation(state, env_params)
+            choices.append(choose(policy, seen, memory, allowed=allowed))
         requested = jnp.stack([choice.requested for choice in choices])
         requested = jnp.where(states.account.is_ruined[:, None], 0.0, requested)
         advance = jax.vmap(env.advance_to, in_axes=(0, 0, None))

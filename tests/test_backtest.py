@@ -53,6 +53,23 @@ def test_equity_is_the_environments() -> None:
     assert len(set(result.action.tolist())) > 1
 
 
+def test_what_the_review_would_change_is_not_chosen_by_a_policy_that_masks() -> None:
+    market = make_market(seed=3, num_bars=300)
+    options = {"levels": (-0.5, 0.0, 0.5, 2.0), "limits": RiskLimits(max_exposure=0.5)}
+    env, params = jaxtrade.make(
+        "Trading-v0", market=market, window=8, episode_steps=None, **options
+    )
+    found = {}
+    for masks in (False, True):
+        agent = agents.make("ppo", num_envs=2, rollout_steps=4, mask_actions=masks)
+        actor = agent.init(jax.random.key(0), env, params).actor
+        bias = actor.params["params"]["actor"]["bias"].at[3].set(9.0).at[2].set(5.0)
+        actor.params["params"]["actor"]["bias"] = bias
+        found[masks] = agent_backtest(agent, actor, env, params, market, span="all")
+    assert set(found[False].action.tolist()) == {3}
+    assert set(found[True].action.tolist()) == {2}
+
+
 def test_the_public_function_agrees_with_the_one_that_training_uses() -> None:
     market, env, params, agent, actor = trained()
     policy = agents.greedy_policy(agent, actor, env, params)
@@ -81,7 +98,7 @@ def test_buy_and_hold_earns_the_market_less_one_trade() -> None:
     market, env, params, *_ = trained()
     costs = make_costs(commission_rate=1e-3, half_spread=0.0)
     params = params.replace(rules=params.rules.replace(costs=costs))
-    hold, flat, random = baselines(env, params, market, span="all", seed=0)
+    hold, flat, random, *_ = baselines(env, params, market, span="all", seed=0)
     first = int(params.first)
     bought, sold = market.open_prices()[first + 1, 0], market.close_prices()[-1, 0]
     # A fraction 1e-3 of equity goes to the trade; what is left, 1 / (1 - 1e-3) of it held with a

@@ -105,9 +105,12 @@ def ppo_case() -> Case:
 
 
 def dqn_case() -> Case:
-    """CartPole, 10 environments, 5 updates of 100 rows after each step of all."""
+    """CartPole by rejax's own settings: 10 environments, 5 updates of 100 rows after each step of
+    all, drawn from the last 50,000.
+    """
     env, params = gymnax.make(CARTPOLE)
-    shared = {"num_envs": 10, "batch_size": 100, "learning_rate": 5e-4, "gamma": 0.98}
+    shared = {"num_envs": 10, "batch_size": 100, "learning_rate": 1e-3, "gamma": 0.99}
+    shared |= {"max_grad_norm": 10.0}
     steps = 100_000
     return Case(
         trainers=(
@@ -118,9 +121,11 @@ def dqn_case() -> Case:
                 steps,
                 rollout_steps=1,
                 num_updates=5,
-                replay_size=10_000,
-                learning_starts=1_000,
-                target_period=20,
+                replay_size=50_000,
+                learning_starts=5_000,
+                target_period=5,
+                tau=0.02,
+                n_step=1,
                 epsilon_fraction=0.5,
                 activation="silu",
                 **shared,
@@ -130,12 +135,12 @@ def dqn_case() -> Case:
                 env,
                 params,
                 steps,
+                agent="DuelingQNetwork",
                 num_epochs=5,
-                buffer_size=10_000,
-                fill_buffer=1_000,
-                target_update_freq=200,
+                buffer_size=50_000,
+                fill_buffer=5_000,
+                polyak=0.98,
                 exploration_fraction=0.5,
-                max_grad_norm=10.0,
                 **shared,
             ),
             lambda: peers.sbx_trainer(
