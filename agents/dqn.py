@@ -59,7 +59,6 @@ class DQN(Settings):
     """
 
     learning_rate: Any = 1e-3
-    anneal_learning_rate: bool = static(False)
     max_grad_norm: Any = 10.0
     num_envs: int = static(16)
     rollout_steps: int = static(4)
