@@ -1,3 +1,4 @@
+import functools
 import math
 
 import gymnax
@@ -73,6 +74,7 @@ def test_it_solves_the_probe_environments(name):
             assert jax.nn.softmax(logits)[cell, best] > 0.95
 
 
+@pytest.mark.slow
 def test_it_learns_from_states_as_from_observations():
     probe = probes.PROBES["a smaller reward sooner"]
     learner = trained(StateTable(), probe.params)
@@ -92,6 +94,7 @@ def test_it_solves_the_probes_of_numbers(name):
             np.testing.assert_allclose(mode[cell], best, atol=0.1)
 
 
+@pytest.mark.slow
 def test_it_finds_the_best_weights():
     probe = probes_continuous.PROBES["a reward for an action"]
     params = probe.params.replace(best=jnp.float32([[0.7, 0.3], [0.0, 0.0]]))
@@ -125,6 +128,11 @@ def test_the_temperature_holds_the_entropy_at_its_target(name):
 # --- one batch by hand -----------------------------------------------------------------------
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def fresh(env, params):
+    return AGENT.init(jax.random.key(0), env, params)
+
+
 def sample_of(action):
     """Two rows: in cell 0, to cell 1; in cell 1, to cell 0."""
     return Sample(
@@ -139,16 +147,19 @@ def sample_of(action):
 
 
 def test_terms_of_indices_by_hand():
-    learner = AGENT.init(jax.random.key(0), Table(), probes.PROBES["a constant reward"].params)
+    learner = fresh(Table(), probes.PROBES["a constant reward"].params)
     head, params = Categorical(2), learner.actor.params
     assert learner.actor.head == head
     targets = jax.tree.map(lambda x: x + 0.1, learner.learnt.targets)
     temperature = 0.3
     rows = sample_of(jnp.int32([1, 0]))
-    terms = AGENT._discrete(head, params, targets, jnp.float32(temperature), rows, None)
+    terms = jax.jit(AGENT._discrete, static_argnums=0)(
+        head, params, targets, jnp.float32(temperature), rows, None
+    )
     logits = np.asarray(AGENT._outputs(head, params["policy"], CELLS), np.float64)
-    values = np.asarray(AGENT._values(head, params["critics"], CELLS), np.float64)
-    later = np.asarray(AGENT._values(head, targets, CELLS[::-1]), np.float64).min(axis=0)
+    values_of = jax.jit(lambda params, obs: AGENT._values(head, params, obs))
+    values = np.asarray(values_of(params["critics"], CELLS), np.float64)
+    later = np.asarray(values_of(targets, CELLS[::-1]), np.float64).min(axis=0)
     assert values.shape == (2, 2, 2)
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(terms.values, [[v[0, 1], v[1, 0]] for v in values], rtol=1e-5)
@@ -161,7 +172,7 @@ def test_terms_of_indices_by_hand():
     )
     np.testing.assert_allclose(terms.entropy, -(p * np.log(p)).sum(1), rtol=1e-5)
     np.testing.assert_allclose(
-        AGENT.assess(learner.actor, CELLS, jnp.zeros((2, 0))).value, (p * least).sum(1), rtol=1e-5
+        assess(AGENT, learner.actor, CELLS).value, (p * least).sum(1), rtol=1e-5
     )
 
 
@@ -169,18 +180,21 @@ def test_terms_of_indices_by_hand():
 def test_terms_of_numbers_by_hand(shares):
     env = Numbers(shares=shares)
     params = probes_continuous.PROBES["a constant reward"].params
-    learner = AGENT.init(jax.random.key(0), env, params)
+    learner = fresh(env, params)
     head, params = learner.actor.head, learner.actor.params
     targets = jax.tree.map(lambda x: x + 0.1, learner.learnt.targets)
     action = jnp.float32([[0.3, 0.7], [0.9, 0.1]])
     rows, key = sample_of(action), jax.random.key(1)
-    terms = AGENT._continuous(head, params, targets, jnp.float32(0.3), rows, key)
+    terms_of = jax.jit(AGENT._continuous, static_argnums=0)
+    terms = terms_of(head, params, targets, jnp.float32(0.3), rows, key)
     both = jnp.concatenate([CELLS, CELLS[::-1]])
     outputs = AGENT._outputs(head, params["policy"], both)
     drawn, log_prob = head.sample(outputs, key)
 
+    values_of = jax.jit(lambda params, pair: AGENT._values(head, params, pair))
+
     def values(params, obs, action):
-        return np.asarray(AGENT._values(head, params, (obs, action))[..., 0])
+        return np.asarray(values_of(params, (obs, action))[..., 0])
 
     critics = params["critics"]
     np.testing.assert_allclose(terms.values, values(critics, CELLS, action), rtol=1e-5)
@@ -195,7 +209,7 @@ def test_terms_of_numbers_by_hand(shares):
     np.testing.assert_allclose(terms.entropy, -log_prob[:2], rtol=1e-5)
     # The policy's objective moves the policy alone.
     moved = jax.grad(
-        lambda params: AGENT._continuous(
+        lambda params: terms_of(
             head, params, targets, jnp.float32(0.3), rows, key
         ).policy_value.sum()
     )(params)
@@ -276,6 +290,7 @@ def test_actions_are_uniform_and_nothing_is_learnt_before_it_starts():
     assert metrics["critic_loss"] > 0
 
 
+@pytest.mark.slow
 def test_a_population_trains_as_its_members_alone():
     rates = jnp.float32([1e-3, 3e-3])
 
