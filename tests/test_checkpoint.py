@@ -151,12 +151,20 @@ def market_env():
     return {actions: jaxtrade.make(env_id, **options) for actions, env_id in ids.items()}
 
 
+OFF_POLICY = {"num_envs": 4, "num_updates": 2, "batch_size": 8, "learning_starts": 8}
 SMALL = {
     "ppo": ("exposure", {"num_envs": 4, "rollout_steps": 8, "num_minibatches": 2}),
+    "sac": ("exposure", {**OFF_POLICY, "replay_size": 32}),
+    "dqn": ("levels", {**OFF_POLICY, "replay_size": 128, "prioritised": True}),
+    "pqn": ("levels", {"num_envs": 4, "rollout_steps": 8, "num_minibatches": 2}),
+    "apg": ("exposure", {"num_envs": 4, "rollout_steps": 8}),
 }
 
 
-@pytest.mark.parametrize("name", SMALL)
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in SMALL if name != "sac"]
+
+
+@pytest.mark.parametrize("name", ["sac", *SLOW])
 def test_resumed_an_algorithm_goes_on_bit_for_bit(name, tmp_path) -> None:
     actions, settings = SMALL[name]
     env, params = market_env()[actions]
