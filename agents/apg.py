@@ -9,32 +9,18 @@ windows of 16 and of 32 bars without one earn what PPO does.
 import dataclasses
 from typing import Any
 
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from jaxtrade.agents.distributions import head_for
+from jaxtrade.agents.distributions import head_of
+from jaxtrade.agents.networks import Policy
 from jaxtrade.agents.normalise import RewardScale, init_reward_scale, update_reward_scale
-from jaxtrade.agents.optimise import descend, linear, optimiser
+from jaxtrade.agents.optimise import improve, optimiser
 from jaxtrade.agents.rollout import one_observation
 from jaxtrade.agents.settings import Settings, static
-from jaxtrade.agents.torsos import Dense, Torso
 from jaxtrade.agents.types import Actor, Assessment, Batch, Metrics
 from jaxtrade.specs import JaxtradeError
-
-
-class Policy(nn.Module):
-    """A torso and a head of outputs f32[B, num_outputs]."""
-
-    torso: Torso
-    num_outputs: int
-
-    @nn.compact
-    def __call__(self, obs: Any, hidden: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Outputs and the next memory of observations [B, ...]."""
-        x, hidden = self.torso(obs, hidden)
-        return Dense(self.num_outputs, 0.01, name="actor")(x), hidden
 
 
 @flax.struct.dataclass(kw_only=True)
@@ -76,7 +62,7 @@ class APG(Settings):
                 f"apg needs an environment with gradients, {env.name} has none here: give a market "
                 "with exposures or weights for actions"
             )
-        head = head_for(env.action_space(env_params))
+        head = head_of(env, env_params)
         obs = one_observation(env, env_params)
         network = self._network(head.num_outputs)
         params = network.init(key, obs, jnp.zeros((1, self.hidden_size)))
@@ -105,9 +91,7 @@ class APG(Settings):
         """Some gradient steps over one window."""
         scale = update_reward_scale(learner.reward_scale, batch, self.gamma)
         learner = dataclasses.replace(learner, reward_scale=scale)
-        rate = self.learning_rate
-        if self.anneal_learning_rate:
-            rate = linear(batch.progress, rate, 0.0)
+        rate = self.rate(batch.progress)
 
         def update(learner: Learner, key: jax.Array) -> tuple[Learner, Metrics]:
             def loss_of(params: Any) -> tuple[jax.Array, Metrics]:
@@ -119,16 +103,10 @@ class APG(Settings):
                 return loss, {"window_value": value, "entropy": entropy}
 
             grads, metrics = jax.grad(loss_of, has_aux=True)(learner.actor.params)
-            params, state, grad_norm = descend(
-                learner.actor.params,
-                learner.optimiser,
-                grads,
-                learning_rate=rate,
-                max_grad_norm=self.max_grad_norm,
+            learner, grad_norm = improve(
+                learner, grads, learning_rate=rate, max_grad_norm=self.max_grad_norm
             )
-            actor = dataclasses.replace(learner.actor, params=params)
-            after = dataclasses.replace(learner, actor=actor, optimiser=state)
-            return after, {**metrics, "grad_norm": grad_norm}
+            return learner, {**metrics, "grad_norm": grad_norm}
 
         learner, metrics = jax.lax.scan(update, learner, jax.random.split(key, self.num_updates))
         return learner, jax.tree.map(lambda x: x.mean(), metrics)

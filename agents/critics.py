@@ -1,4 +1,4 @@
-"""Networks of agents that keep policy and critics apart, and targets that follow slowly."""
+"""Critics of agents that keep them apart from the policy, and targets that follow slowly."""
 
 from typing import Any
 
@@ -6,21 +6,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxtrade.agents.networks import no_memory
 from jaxtrade.agents.torsos import Dense, Torso
 
 NUM_CRITICS = 2
-
-
-class Policy(nn.Module):
-    """A torso and a head of outputs f32[B, num_outputs]."""
-
-    torso: Torso
-    num_outputs: int
-
-    @nn.compact
-    def __call__(self, obs: Any) -> jax.Array:
-        """Outputs for observations [B, ...]."""
-        return Dense(self.num_outputs, 0.01, name="policy")(_features(self.torso, obs))
 
 
 class Critic(nn.Module):
@@ -32,7 +21,8 @@ class Critic(nn.Module):
     @nn.compact
     def __call__(self, inputs: Any) -> jax.Array:
         """Values of observations [B, ...], or of pairs of them and actions [B, ...]."""
-        return Dense(self.num_values, 1.0, name="critic")(_features(self.torso, inputs))
+        x, _ = self.torso(inputs, no_memory(inputs))
+        return Dense(self.num_values, 1.0, name="critic")(x)
 
 
 def init_twins(critic: Critic, key: jax.Array, inputs: Any) -> tuple[Any, ...]:
@@ -52,8 +42,3 @@ def twin_values(critic: Critic, params: tuple[Any, ...], inputs: Any) -> jax.Arr
 def follow(target: Any, params: Any, rate: Any) -> Any:
     """The target moved by the fraction `rate` of its way to the parameters."""
     return jax.tree.map(lambda old, new: old + rate * (new - old), target, params)
-
-
-def _features(torso: Torso, inputs: Any) -> jax.Array:
-    no_memory = jnp.zeros((jax.tree.leaves(inputs)[0].shape[0], 0), jnp.float32)
-    return torso(inputs, no_memory)[0]

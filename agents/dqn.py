@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import optax
 
 from jaxtrade.agents import losses, priorities, qvalues, replay
-from jaxtrade.agents.distributions import Head, head_for
+from jaxtrade.agents.distributions import Head, head_of
+from jaxtrade.agents.networks import no_memory
 from jaxtrade.agents.normalise import RewardScale, init_reward_scale, update_reward_scale
-from jaxtrade.agents.optimise import descend, linear, optimiser
+from jaxtrade.agents.optimise import improve, linear, optimiser
 from jaxtrade.agents.qnetworks import QNetwork
 from jaxtrade.agents.rollout import one_observation, see
 from jaxtrade.agents.settings import Settings, static
@@ -100,9 +101,9 @@ class DQN(Settings):
 
     def init(self, key: jax.Array, env: Any, env_params: Any) -> Learner:
         """Fresh parameters for what this environment shows, and an empty replay."""
-        head = head_for(env.action_space(env_params))
+        head = head_of(env, env_params)
         obs = one_observation(env, env_params)
-        params = self._network(head).init(key, obs, _no_memory(obs))
+        params = self._network(head).init(key, obs, no_memory(obs))
         return Learner(
             actor=Actor(params=params, head=head),
             target=params,
@@ -147,9 +148,7 @@ class DQN(Settings):
         if self.prioritised:
             beta = linear(batch.progress, self.priority_beta, 1.0)
             weight = replay.importance(kept, drawn.probability, beta)
-        rate = self.learning_rate
-        if self.anneal_learning_rate:
-            rate = linear(batch.progress, rate, 0.0)
+        rate = self.rate(batch.progress)
 
         def improve(learner: Learner) -> tuple[Learner, Any]:
             obs, next_obs = (_see_all(env, env_params, each) for each in (drawn.seen, drawn.final))
@@ -203,15 +202,9 @@ class DQN(Settings):
             return loss, (jnp.abs(error).mean(axis=1), chosen.mean())
 
         (loss, (error, q_mean)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
-        params, state, grad_norm = descend(
-            params,
-            learner.optimiser,
-            grads,
-            learning_rate=learning_rate,
-            max_grad_norm=self.max_grad_norm,
+        learner, grad_norm = improve(
+            learner, grads, learning_rate=learning_rate, max_grad_norm=self.max_grad_norm
         )
-        actor = dataclasses.replace(learner.actor, params=params)
-        learner = dataclasses.replace(learner, actor=actor, optimiser=state)
         return learner, (error, {"loss": loss, "q_mean": q_mean, "grad_norm": grad_norm})
 
     def _move_target(self, learner: Learner) -> Learner:
@@ -226,7 +219,7 @@ class DQN(Settings):
 
     def _values(self, head: Head, params: Any, obs: Any) -> jax.Array:
         """Of all actions, f32[B, K, num_outputs]."""
-        return self._network(head).apply(params, obs, _no_memory(obs))[0]
+        return self._network(head).apply(params, obs, no_memory(obs))[0]
 
     def _epsilon(self, progress: jax.Array) -> jax.Array:
         return linear(progress, self.epsilon_start, self.epsilon_end, over=self.epsilon_fraction)
@@ -238,10 +231,6 @@ class DQN(Settings):
             dueling=self.dueling,
             num_quantiles=self.num_quantiles,
         )
-
-
-def _no_memory(obs: Any) -> jax.Array:
-    return jnp.zeros((jax.tree.leaves(obs)[0].shape[0], 0), jnp.float32)
 
 
 def _see_all(env: Any, env_params: Any, kept: Any) -> Any:

@@ -46,7 +46,7 @@ def init_state(
     """The state before `num_iterations` i32[] iterations."""
     agent_key, reset_key, key = jax.random.split(key, 3)
     keys = jax.random.split(reset_key, agent.num_envs)
-    obs, env_state = jax.vmap(env.reset, in_axes=(0, None))(keys, env_params)
+    obs, env_state = _strong(jax.vmap(env.reset, in_axes=(0, None))(keys, env_params))
     state = TrainState(
         learner=agent.init(agent_key, env, env_params),
         env_state=env_state,
@@ -61,12 +61,20 @@ def init_state(
     return spread(state)
 
 
+def _strong(tree: Any) -> Any:
+    """Without weak types, which a step would end: the next chunk would compile again.
+
+    The state of gymnax's Pendulum has one.
+    """
+    return jax.tree.map(lambda x: x.astype(x.dtype) if jax.typeof(x).weak_type else x, tree)
+
+
 @functools.partial(jax.jit, static_argnames="env", donate_argnames="state")
 def begin_anew(agent: Agent, env: Any, env_params: Any, state: TrainState) -> TrainState:
     """The state with new episodes in every environment."""
     reset_key, key = jax.random.split(state.key)
     keys = jax.random.split(reset_key, agent.num_envs)
-    obs, env_state = jax.vmap(env.reset, in_axes=(0, None))(keys, env_params)
+    obs, env_state = _strong(jax.vmap(env.reset, in_axes=(0, None))(keys, env_params))
     state = dataclasses.replace(
         state,
         env_state=env_state,

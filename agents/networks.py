@@ -9,6 +9,19 @@ import jax.numpy as jnp
 from jaxtrade.agents.torsos import Dense, Torso
 
 
+class Policy(nn.Module):
+    """A torso and a head of outputs f32[B, num_outputs]."""
+
+    torso: Torso
+    num_outputs: int
+
+    @nn.compact
+    def __call__(self, obs: Any, hidden: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Outputs and the next memory of observations [B, ...]."""
+        x, hidden = self.torso(obs, hidden)
+        return Dense(self.num_outputs, 0.01, name="actor")(x), hidden
+
+
 class ActorCritic(nn.Module):
     """One torso, a head of outputs f32[B, num_outputs] and one of values f32[B]."""
 
@@ -23,6 +36,11 @@ class ActorCritic(nn.Module):
         x, hidden = self.torso(obs, hidden, begins)
         outputs = Dense(self.num_outputs, 0.01, name="actor")(x)
         return outputs, Dense(1, 1.0, name="critic")(x)[:, 0], hidden
+
+
+def no_memory(obs: Any) -> jax.Array:
+    """The memory f32[B, 0] of a network that has none, for observations [B, ...]."""
+    return jnp.zeros((jax.tree.leaves(obs)[0].shape[0], 0), jnp.float32)
 
 
 def dead_units(network: nn.Module, params: Any, *inputs: Any) -> jax.Array:

@@ -1,7 +1,8 @@
 """Gradient steps: Adam on clipped gradients, with a learning rate that may change in training."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.flatten_util
@@ -9,6 +10,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxtrade.agents.types import Metrics
+
+L = TypeVar("L", bound=Any)
 
 
 def optimiser(max_grad_norm: Any) -> optax.GradientTransformation:
@@ -28,6 +31,21 @@ def descend(
     updates, state = optimiser(max_grad_norm).update(flat, state)
     moves = unravel(-learning_rate * updates)
     return optax.apply_updates(params, moves), state, optax.tree.norm(flat)
+
+
+def improve(
+    learner: L, grads: Any, *, learning_rate: Any, max_grad_norm: Any
+) -> tuple[L, jax.Array]:
+    """`descend` for a learner whose `actor` is all that learns, with its `optimiser`."""
+    params, state, grad_norm = descend(
+        learner.actor.params,
+        learner.optimiser,
+        grads,
+        learning_rate=learning_rate,
+        max_grad_norm=max_grad_norm,
+    )
+    actor = dataclasses.replace(learner.actor, params=params)
+    return dataclasses.replace(learner, actor=actor, optimiser=state), grad_norm
 
 
 def linear(progress: jax.Array, first: Any, last: Any, *, over: Any = 1.0) -> jax.Array:

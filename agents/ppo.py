@@ -14,7 +14,7 @@ from jaxtrade.agents.distributions import Head, head_of, mask_logits
 from jaxtrade.agents.masks import require_masks, unmask
 from jaxtrade.agents.networks import ActorCritic, dead_units
 from jaxtrade.agents.normalise import RewardScale, init_reward_scale, update_reward_scale
-from jaxtrade.agents.optimise import descend, descend_until, linear, optimiser, shuffles
+from jaxtrade.agents.optimise import descend_until, improve, linear, optimiser, shuffles
 from jaxtrade.agents.returns import gae
 from jaxtrade.agents.rollout import next_values, one_observation, see
 from jaxtrade.agents.settings import Settings, static
@@ -206,10 +206,8 @@ class PPO(Settings):
 
     def _rates(self, progress: jax.Array) -> tuple[Any, jax.Array]:
         """The learning rate and the entropy coefficient."""
-        rate, entropy = self.learning_rate, self.entropy_coefficient
-        if self.anneal_learning_rate:
-            rate = linear(progress, rate, 0.0)
-        return rate, linear(progress, entropy, entropy * self.final_entropy_share)
+        entropy = self.entropy_coefficient
+        return self.rate(progress), linear(progress, entropy, entropy * self.final_entropy_share)
 
     def _descend(
         self, learner: Learner, rows: Rows, rates: tuple[Any, Any]
@@ -250,18 +248,12 @@ class PPO(Settings):
             }
 
         grads, metrics = jax.grad(loss_of, has_aux=True)(actor.params)
-        params, state, grad_norm = descend(
-            actor.params,
-            learner.optimiser,
-            grads,
-            learning_rate=rate,
-            max_grad_norm=self.max_grad_norm,
+        learner, grad_norm = improve(
+            learner, grads, learning_rate=rate, max_grad_norm=self.max_grad_norm
         )
-        actor = dataclasses.replace(actor, params=params)
-        learner = dataclasses.replace(learner, actor=actor, optimiser=state)
         return learner, {**metrics, "grad_norm": grad_norm}
 
-    def _network(self, head: Head) -> ActorCritic:
+    def _network(self, head: Head) -> Any:
         return ActorCritic(torso=self.make_torso(), num_outputs=head.num_outputs)
 
 

@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrade.agents import losses, qvalues
-from jaxtrade.agents.distributions import Head, head_for
+from jaxtrade.agents.distributions import Head, head_of
+from jaxtrade.agents.networks import no_memory
 from jaxtrade.agents.normalise import RewardScale, init_reward_scale, update_reward_scale
-from jaxtrade.agents.optimise import descend, linear, optimiser
+from jaxtrade.agents.optimise import improve, linear, optimiser, shuffles
 from jaxtrade.agents.qnetworks import QNetwork
 from jaxtrade.agents.returns import gae
 from jaxtrade.agents.rollout import next_values, one_observation, see
@@ -69,9 +70,9 @@ class PQN(Settings):
 
     def init(self, key: jax.Array, env: Any, env_params: Any) -> Learner:
         """Fresh parameters for what this environment shows."""
-        head = head_for(env.action_space(env_params))
+        head = head_of(env, env_params)
         obs = one_observation(env, env_params)
-        params = self._network(head).init(key, obs, _no_memory(obs))
+        params = self._network(head).init(key, obs, no_memory(obs))
         return Learner(
             actor=Actor(params=params, head=head),
             optimiser=optimiser(self.max_grad_norm).init(params),
@@ -103,7 +104,7 @@ class PQN(Settings):
 
         def value_of(kept: Any) -> jax.Array:
             obs = see(env, env_params, kept)
-            return self.assess(learner.actor, obs, _no_memory(obs)).value
+            return self.assess(learner.actor, obs, no_memory(obs)).value
 
         following = next_values(value_of, batch, batch.extras, value_of(batch.last))
         # Q(lambda) is TD(lambda) where the value of a state is that of its best action.
@@ -119,15 +120,13 @@ class PQN(Settings):
         size = self.num_envs * self.rollout_steps
         rows = (batch.seen, batch.action, target)
         rows = jax.tree.map(lambda x: x.reshape(size, *x.shape[2:]), rows)
-        rate = self.learning_rate
-        if self.anneal_learning_rate:
-            rate = linear(batch.progress, rate, 0.0)
+        rate = self.rate(batch.progress)
 
         def minibatch(learner: Learner, index: jax.Array) -> tuple[Learner, Metrics]:
             kept, action, target = jax.tree.map(lambda x: x[index], rows)
             return self._descend(learner, see(env, env_params, kept), action, target, rate)
 
-        orders = jnp.argsort(jax.random.bits(key, (self.num_epochs, size)))
+        orders = shuffles(key, size, self.num_epochs)
         learner, metrics = jax.lax.scan(
             minibatch, learner, orders.reshape(self.num_epochs * self.num_minibatches, -1)
         )
@@ -147,22 +146,16 @@ class PQN(Settings):
         network, counts = self._network(actor.head), qvalues.branch_counts(actor.head)
 
         def loss_of(params: Any) -> tuple[jax.Array, Metrics]:
-            values, _ = network.apply(params, obs, _no_memory(obs))
+            values, _ = network.apply(params, obs, no_memory(obs))
             chosen = qvalues.taken(values, action, counts)[:, 0]
             error = chosen - target[:, None]
             found = {"td_error": jnp.abs(error).mean(), "q_mean": chosen.mean()}
             return losses.huber(error).mean(), found
 
         (loss, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(actor.params)
-        params, state, grad_norm = descend(
-            actor.params,
-            learner.optimiser,
-            grads,
-            learning_rate=learning_rate,
-            max_grad_norm=self.max_grad_norm,
+        learner, grad_norm = improve(
+            learner, grads, learning_rate=learning_rate, max_grad_norm=self.max_grad_norm
         )
-        actor = dataclasses.replace(actor, params=params)
-        learner = dataclasses.replace(learner, actor=actor, optimiser=state)
         return learner, {**metrics, "loss": loss, "grad_norm": grad_norm}
 
     def _epsilon(self, progress: jax.Array) -> jax.Array:
@@ -171,7 +164,3 @@ class PQN(Settings):
     def _network(self, head: Head) -> QNetwork:
         counts = qvalues.branch_counts(head)
         return QNetwork(torso=self.make_torso(), counts=counts, dueling=self.dueling)
-
-
-def _no_memory(obs: Any) -> jax.Array:
-    return jnp.zeros((jax.tree.leaves(obs)[0].shape[0], 0), jnp.float32)

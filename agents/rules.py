@@ -26,7 +26,7 @@ from jaxtrade.agents.distributions import (
     Head,
     MultiCategorical,
     TanhNormal,
-    head_for,
+    head_of,
 )
 from jaxtrade.agents.settings import static
 from jaxtrade.agents.types import Actor, Assessment, Batch, Env, Metrics
@@ -99,7 +99,7 @@ class Rule:
         if not isinstance(env, ShowsFeatures):
             name = type(self).__name__
             raise JaxtradeError(f"{name} is for markets of known features, {env.name} shows none")
-        head = head_for(env.action_space(env_params))
+        head = head_of(env, env_params)
         params = {
             "share": jnp.float32(1.0 / env.num_assets),
             "bars_per_year": jnp.asarray(env_params.bars_per_year, jnp.float32),

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrade.agents import losses, replay
-from jaxtrade.agents.critics import Critic, Policy, follow, init_twins, twin_values
+from jaxtrade.agents.critics import Critic, follow, init_twins, twin_values
 from jaxtrade.agents.dirichlet import Dirichlet
 from jaxtrade.agents.distributions import Categorical, Head, TanhNormal, head_of
+from jaxtrade.agents.networks import Policy, no_memory
 from jaxtrade.agents.normalise import RewardScale, init_reward_scale, update_reward_scale
-from jaxtrade.agents.optimise import descend, linear, optimiser
+from jaxtrade.agents.optimise import descend, optimiser
 from jaxtrade.agents.replay import Replay, Sample
 from jaxtrade.agents.rollout import one_observation, see
 from jaxtrade.agents.settings import Settings, static
@@ -122,7 +123,7 @@ class SAC(Settings):
         obs = one_observation(env, env_params)
         policy_key, critic_key = jax.random.split(key)
         params = {
-            "policy": self._policy(head).init(policy_key, obs),
+            "policy": self._policy(head).init(policy_key, obs, no_memory(obs)),
             "critics": init_twins(self._critic(head), critic_key, _critic_inputs(head, obs)),
         }
         log_temperature = jnp.log(jnp.float32(self.initial_temperature))
@@ -147,7 +148,7 @@ class SAC(Settings):
         It counts the entropy of what follows, not of this step.
         """
         head = actor.head
-        outputs = self._policy(head).apply(actor.params["policy"], obs)
+        outputs = self._outputs(head, actor.params["policy"], obs)
         if isinstance(head, Categorical):
             values = self._values(head, actor.params["critics"], obs).min(axis=0)
             value = (jax.nn.softmax(outputs) * values).sum(axis=-1)
@@ -162,7 +163,7 @@ class SAC(Settings):
         """Actions drawn from the policy, at first uniformly; nothing besides."""
         head = learner.actor.head
         sample_key, uniform_key = jax.random.split(key)
-        outputs = self._policy(head).apply(learner.actor.params["policy"], obs)
+        outputs = self._outputs(head, learner.actor.params["policy"], obs)
         drawn, _ = head.sample(outputs, sample_key)
         explores = learner.replay.size < self.learning_starts
         action = jnp.where(explores, head.uniform(outputs, uniform_key), drawn)
@@ -176,9 +177,7 @@ class SAC(Settings):
         scale = learner.reward_scale
         if self.normalise_reward:
             scale = update_reward_scale(scale, batch, self.gamma)
-        rate = self.learning_rate
-        if self.anneal_learning_rate:
-            rate = linear(batch.progress, rate, 0.0)
+        rate = self.rate(batch.progress)
         sample_key, step_key = jax.random.split(key)
         shape = (self.num_updates, self.batch_size)
         rows = replay.sample(kept, sample_key, shape, n_step=self.n_step, gamma=self.gamma)
@@ -261,7 +260,7 @@ class SAC(Settings):
         key: jax.Array,
     ) -> Terms:
         """By one drawn action for each state."""
-        outputs = jnp.concatenate(self._outputs(head, params, rows))
+        outputs = jnp.concatenate(self._both_outputs(head, params, rows))
         action, log_prob = head.sample(outputs, key)
         (now, later), (log_now, log_later) = jnp.split(action, 2), jnp.split(log_prob, 2)
         frozen = jax.lax.stop_gradient(params["critics"])
@@ -284,7 +283,7 @@ class SAC(Settings):
         key: jax.Array,
     ) -> Terms:
         """By expectation over all actions; nothing is drawn."""
-        log_now, log_later = map(jax.nn.log_softmax, self._outputs(head, params, rows))
+        log_now, log_later = map(jax.nn.log_softmax, self._both_outputs(head, params, rows))
         values = self._values(head, params["critics"], rows.seen)
         following = self._values(head, targets, rows.final)
 
@@ -301,10 +300,14 @@ class SAC(Settings):
             entropy=-mean(log_now, log_now),
         )
 
-    def _outputs(self, head: Head, params: Any, rows: Sample) -> tuple[jax.Array, jax.Array]:
+    def _outputs(self, head: Head, params: Any, obs: Any) -> jax.Array:
+        """The policy's, f32[B, num_outputs]."""
+        return self._policy(head).apply(params, obs, no_memory(obs))[0]
+
+    def _both_outputs(self, head: Head, params: Any, rows: Sample) -> tuple[jax.Array, jax.Array]:
         """The policy's, before a step, and after it without a gradient."""
-        policy, frozen = self._policy(head), jax.lax.stop_gradient(params["policy"])
-        return policy.apply(params["policy"], rows.seen), policy.apply(frozen, rows.final)
+        policy, frozen = params["policy"], jax.lax.stop_gradient(params["policy"])
+        return self._outputs(head, policy, rows.seen), self._outputs(head, frozen, rows.final)
 
     def _target_entropy(self, head: Any) -> jax.Array:
         if isinstance(head, Categorical):

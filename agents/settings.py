@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import flax.struct
+import jax
 
+from jaxtrade.agents.optimise import linear
 from jaxtrade.agents.torsos import ACTIVATIONS, TORSOS, Torso
 from jaxtrade.specs import JaxtradeError, unknown_name
 
@@ -49,6 +51,12 @@ class Settings:
             layer_norm=self.layer_norm,
             bfloat16=self.bfloat16,
         )
+
+    def rate(self, progress: jax.Array) -> Any:
+        """The learning rate, f32[]."""
+        if not self.anneal_learning_rate:
+            return self.learning_rate
+        return linear(progress, self.learning_rate, 0.0)
 
     def validate(self) -> None:
         """Check the values on the host.

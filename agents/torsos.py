@@ -209,7 +209,7 @@ class Torso(nn.Module):
         """
         dtype = jnp.bfloat16 if self.bfloat16 else jnp.float32
         activate = ACTIVATIONS[self.activation]
-        x = self._summarise(obs, dtype) if self.kind in ("conv", "attention") else obs
+        x: Any = self._summarise(obs, dtype) if self.kind in ("conv", "attention") else obs
         for number, size in enumerate(self.hidden_sizes):
             x = Dense(size, dtype=dtype, name=f"torso_{number}")(x)
             if self.layer_norm:

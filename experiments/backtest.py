@@ -116,24 +116,28 @@ def _walk(env: Trading, env_params: EnvParams, policies: Sequence[Policy], num_s
     of the actions a list. Once ruined nothing is traded any more.
     """
 
-    def step(carry: Any, _: None) -> tuple[Any, Any]:
+    def step(carry: Any, _: Any) -> tuple[Any, Any]:
         states, memories = carry
         seen = jax.vmap(env.observation, in_axes=(0, None))(states, env_params)
         choices = [
-            choose(policy, jax.tree.map(lambda leaf, row=row: leaf[row], seen), memory)
+            choose(policy, _at(seen, row), memory)
             for row, (policy, memory) in enumerate(zip(policies, memories, strict=True))
         ]
         requested = jnp.stack([choice.requested for choice in choices])
         requested = jnp.where(states.account.is_ruined[:, None], 0.0, requested)
         advance = jax.vmap(env.advance_to, in_axes=(0, 0, None))
         states, _, _, info = advance(states, requested, env_params)
-        record = (info["move"], [each.action for each in choices], states.account.is_ruined)
-        return (states, [choice.hidden for choice in choices]), record
+        done = (info["move"], [each.action for each in choices], states.account.is_ruined)
+        return (states, [choice.hidden for choice in choices]), done
 
     start = env.reset_state(jax.random.key(0), env_params)
     states = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(policies)), start)
     memories = [jnp.zeros(policy.hidden_size, jnp.float32) for policy in policies]
     return jax.lax.scan(step, (states, memories), None, length=num_steps)[1]
+
+
+def _at(tree: Any, row: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[row], tree)
 
 
 def _one(steps: Any, number: int) -> Any:

@@ -33,6 +33,9 @@ from jaxtrade.specs import JaxtradeError
 
 CONF_MODULE = "jaxtrade.conf"
 
+PRESETS = "preset"
+"""The group that no one chooses: it follows from the agent and the environment."""
+
 OPEN_KEYS = ("env.features", "env.rewards", "agent")
 """Where a run may add names of its own with +."""
 
@@ -140,7 +143,7 @@ def _read(overrides: Sequence[str]) -> tuple[dict[str, str], list[Override]]:
 def _options() -> dict[str, list[str]]:
     """The groups under `conf/` and the options of each."""
     with _hydra() as loader:
-        groups = [group for group in loader.list_groups("") if group != "hydra"]
+        groups = [group for group in loader.list_groups("") if group not in ("hydra", PRESETS)]
         return {group: loader.get_group_options(group) for group in groups}
 
 

@@ -199,6 +199,7 @@ def test_weights_have_slopes_too():
     assert (before != after).any()
 
 
+@pytest.mark.slow
 def test_a_memory_goes_through_the_window():
     agent = agents.make("apg", **SETTINGS, torso="gru", hidden_size=3)
     state = loop.init(agent, Linear(), PARAMS, jax.random.key(0), total_steps=256)

@@ -160,8 +160,12 @@ def test_of_several_assets_each_is_judged_by_its_own_returns():
     [
         (Levels((-1.0, 0.0, 1.0)), 1, lambda action: action / 2),
         pytest.param(Levels((0.0, 1.0)), 2, lambda action: action, marks=pytest.mark.slow),
-        (Exposure(-1.0, 3.0), 1, lambda action: (action + 1) / 4),
-        (Weights(), 2, lambda action: 1 - (1 - action) ** 2),  # the law of a uniform share of 3
+        pytest.param(
+            Exposure(-1.0, 3.0), 1, lambda action: (action + 1) / 4, marks=pytest.mark.slow
+        ),
+        pytest.param(  # the law of a uniform share of three
+            Weights(), 2, lambda action: 1 - (1 - action) ** 2, marks=pytest.mark.slow
+        ),
     ],
     ids=str,
 )
@@ -203,7 +207,7 @@ def some(*quick):
     return pytest.mark.parametrize("name", [pytest.param(n, marks=m) for n, m in marks.items()])
 
 
-@some("sma_cross", "random")
+@some("sma_cross")
 def test_they_go_through_the_loop_and_learn_nothing(name):
     env, params = make_env(Levels((-1.0, 0.0, 1.0)))
     settings = {**SETTINGS[name], "num_envs": 2, "rollout_steps": 4}
@@ -211,7 +215,7 @@ def test_they_go_through_the_loop_and_learn_nothing(name):
     key = jax.random.key(0)
     state, (means,) = agents.train(agent, env, params, key, total_steps=16)
     assert int(state.iteration) == 2
-    assert set(means) == {"episodes", "episode_return", "episode_length"}
+    assert np.isfinite(means["reward"])
     fresh = agents.loop.init(agent, env, params, key, total_steps=16)
     jax.tree.map(np.testing.assert_array_equal, state.learner, fresh.learner)
 

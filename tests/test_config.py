@@ -38,6 +38,7 @@ from jaxtrade.experiments.config import (
     from_yaml,
     to_yaml,
 )
+from jaxtrade.experiments.overrides import read_yaml
 from jaxtrade.indicators import INDICATORS
 from jaxtrade.market import Market
 from jaxtrade.spans import split
@@ -50,6 +51,7 @@ GROUPS = {
     for folder in CONF.iterdir()
     if folder.is_dir() and folder.name != "__pycache__"
 }
+PRESETS = GROUPS.pop("preset")  # chosen by no one
 NEEDED = {"data=csv": ["data.path=bars.csv"]}
 CSV = ["data=csv", "data.path=bars.csv"]
 
@@ -123,6 +125,21 @@ def test_env_files_say_what_their_environment_would_do_by_itself(option):
     jax.tree.map(np.testing.assert_array_equal, params, own)
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_is_laid_over_the_defaults_by_its_agent_and_environment_alone(preset):
+    agent, env = preset.split("_")
+    changed = read_yaml((CONF / "preset" / f"{preset}.yaml").read_text())
+    tuned, plain_one = compose([f"agent={agent}", f"env={env}"]), compose([f"agent={agent}"])
+    tree = as_dict(tuned)
+    assert set(changed["agent"]) <= set(plain_one.agent.hyperparameters)
+    for name, value in changed["agent"].items():
+        assert tree["agent"][name] == value != as_dict(plain_one)["agent"][name]
+    assert tuned.total_steps == changed["total_steps"] != plain_one.total_steps
+    assert compose([f"agent={agent}", f"env={env}", "total_steps=7"]).total_steps == 7
+    assert compose([f"env={env}"]).agent == compose([]).agent
+    agents.make(tuned.agent.name, **tuned.agent.hyperparameters)
+
+
 def test_there_is_a_file_for_each_environment_of_one_asset():
     ids = [compose([f"env={option}"]).env.id for option in GROUPS["env"]]
     assert sorted(ids) == sorted(module.ENVIRONMENTS) == sorted(set(ids))
@@ -177,8 +194,8 @@ def test_values_reach_the_dataclasses_with_their_types():
             "env.limits.max_gross=2",
             "agent.learning_rate=1e-3",
             "agent.hidden_sizes=[8]",
-            "+agent.activation=tanh",
-            "+agent.target_kl=null",
+            "+agent.mine=tanh",
+            "+agent.other=null",
             "seed=7",
             "seed=8",
         ]
@@ -208,8 +225,8 @@ def test_values_reach_the_dataclasses_with_their_types():
     given = config.agent.hyperparameters
     assert given["learning_rate"] == 1e-3
     assert given["hidden_sizes"] == (8,)
-    assert given["activation"] == "tanh"
-    assert given["target_kl"] is None
+    assert given["mine"] == "tanh"
+    assert given["other"] is None
     assert type(given["num_envs"]) is int and type(given["anneal_learning_rate"]) is bool
     assert "name" not in given and config.agent.name == "ppo"
     assert config.seed == 8

@@ -216,6 +216,7 @@ def scalars(x):
         (lambda x: jnp.abs(x).sum(axis=1), (3, 1), {"Abs": 1}),
         (lambda x: x - x.mean(axis=0, keepdims=True), (4, 3), {"ReduceSum": 1, "Div": 1, "Sub": 1}),
         (lambda x: x.max(axis=1), (4, 3), {"ReduceMax": 1}),
+        (lambda x: (x * 2).max(axis=1).min().reshape(1), (1, 3), {"Mul": 1, "ReduceMax": 1}),
         # truth values
         (
             lambda x: jnp.stack([(x > 0).all(), (x < 9).any()]),

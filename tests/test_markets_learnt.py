@@ -43,13 +43,14 @@ def test_a_random_walk_is_left_alone(name):
 @pytest.mark.slow
 def test_the_oracle_is_right_and_pays_for_it():
     task = make_task("regimes", LEVELS)
-    earned, traded = walk_oracle(task.env, task.test, task.regimes)
+    earned, traded = map(float, walk_oracle(task.env, task.test, task.regimes))
     side = np.asarray(task.regimes)[FIRST : TEST_BARS - 1]
     # Bought or sold at the next open; each change of regime turns the position round.
     bars = np.asarray(task.test.tape.rows[FIRST + 1 :, 0, 3], np.float64)  # closes
     changes = (side[1:] != side[:-1]).sum()
-    assert traded == pytest.approx(1 + 2 * changes, rel=0.02)
-    expected = np.log1p(side * bars).sum() - COST * (1 + 2 * changes)
+    # Besides it, a position that the trend has moved out of the band is put right.
+    assert 1 + 2 * changes <= traded <= 1.1 * (1 + 2 * changes)
+    expected = np.log1p(side * bars).sum() - COST * traded
     assert earned == pytest.approx(expected, rel=0.03)
     wrong, _ = walk_oracle(task.env, task.test, -task.regimes)
     assert wrong < -earned

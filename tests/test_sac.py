@@ -146,7 +146,7 @@ def test_terms_of_indices_by_hand():
     temperature = 0.3
     rows = sample_of(jnp.int32([1, 0]))
     terms = AGENT._discrete(head, params, targets, jnp.float32(temperature), rows, None)
-    logits = np.asarray(AGENT._policy(head).apply(params["policy"], CELLS), np.float64)
+    logits = np.asarray(AGENT._outputs(head, params["policy"], CELLS), np.float64)
     values = np.asarray(AGENT._values(head, params["critics"], CELLS), np.float64)
     later = np.asarray(AGENT._values(head, targets, CELLS[::-1]), np.float64).min(axis=0)
     assert values.shape == (2, 2, 2)
@@ -176,7 +176,7 @@ def test_terms_of_numbers_by_hand(shares):
     rows, key = sample_of(action), jax.random.key(1)
     terms = AGENT._continuous(head, params, targets, jnp.float32(0.3), rows, key)
     both = jnp.concatenate([CELLS, CELLS[::-1]])
-    outputs = AGENT._policy(head).apply(params["policy"], both)
+    outputs = AGENT._outputs(head, params["policy"], both)
     drawn, log_prob = head.sample(outputs, key)
 
     def values(params, obs, action):
