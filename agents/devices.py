@@ -103,6 +103,18 @@ def spread(tree: T) -> T:
     return jax.lax.with_sharding_constraint(tree, _layout(tree, None))
 
 
+def share_rows(tree: T, axis: int = 0) -> T:
+    """Within jit: a minibatch, or its indices, shared out by its rows, which lie along `axis`.
+
+    Each device then learns from its part of them; unchanged where the devices do not divide them.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    sizes = {leaf.shape[axis] for leaf in jax.tree.leaves(tree)}
+    if not is_divided(ENVS) or any(size % mesh.shape[ENVS] for size in sizes):
+        return tree
+    return jax.lax.with_sharding_constraint(tree, PartitionSpec(*[None] * axis, ENVS))
+
+
 def _layout(tree: Any, axis: int | None) -> Any:
     """How each array lies; those below a field with an environment axis by that axis."""
     if axis is not None:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrade.agents import losses
+from jaxtrade.agents.devices import share_rows
 from jaxtrade.agents.distributions import Head, head_of, mask_logits
 from jaxtrade.agents.masks import require_masks, unmask
 from jaxtrade.agents.networks import ActorCritic, dead_units
@@ -154,7 +155,7 @@ class PPO(Settings):
             return some._replace(kept=jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), obs))
 
         def minibatch(learner: Learner, index: jax.Array) -> tuple[Learner, Metrics]:
-            return self._descend(learner, pick(index), rates)
+            return self._descend(learner, pick(share_rows(index)), rates)
 
         orders = shuffles(key, rows.begins.shape[1], self.num_epochs)
         orders = orders.reshape(self.num_epochs * self.num_minibatches, -1)

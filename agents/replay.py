@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrade.agents import priorities
+from jaxtrade.agents.devices import share_rows, spread
 from jaxtrade.agents.distributions import Head
 from jaxtrade.agents.priorities import Priorities
 from jaxtrade.agents.rollout import keeps_state
@@ -154,7 +155,8 @@ def sample(
     newer = (replay.head - 1 - first) % replay.capacity
 
     def at(row: jax.Array, leaf: jax.Array) -> jax.Array:
-        return leaf[row, env]
+        # Each of several devices finds its own rows, so that none needs the whole replay.
+        return spread(leaf[spread((row, env))])
 
     rows = replay.rows
     reward, discount = jnp.zeros(shape), jnp.ones(shape)
@@ -166,7 +168,7 @@ def sample(
         discount = jnp.where(goes_on, discount * gamma, discount)
         last = jnp.where(goes_on, row, last)
         goes_on &= ~(at(row, rows.terminated) | at(row, rows.truncated))
-    return Sample(
+    drawn = Sample(
         seen=jax.tree.map(lambda leaf: at(first, leaf), rows.seen),
         action=at(first, rows.action),
         reward=reward,
@@ -175,6 +177,7 @@ def sample(
         index=index,
         probability=probability,
     )
+    return share_rows(drawn, axis=len(shape) - 1)
 
 
 def importance(replay: Replay, probability: jax.Array, exponent: Any) -> jax.Array:
