@@ -154,8 +154,8 @@ def dqn_case() -> Case:
 def sac_case() -> Case:
     """Pendulum, two layers of 64, batches of 256, one update for each environment step."""
     env, params = gymnax.make(PENDULUM)
-    shared = {"num_envs": 8, "batch_size": 256, "learning_rate": 1e-3, "gamma": 0.99}
-    steps = 40_000
+    shared = {"num_envs": 1, "batch_size": 256, "learning_rate": 1e-3, "gamma": 0.99}
+    steps = 20_000
     return Case(
         trainers=(
             lambda: ours(
@@ -164,10 +164,10 @@ def sac_case() -> Case:
                 params,
                 steps,
                 rollout_steps=1,
-                num_updates=8,
-                replay_size=40_000,
+                num_updates=1,
+                replay_size=20_000,
                 learning_starts=1_000,
-                activation="relu",
+                activation="silu",
                 **shared,
             ),
             lambda: peers.rejax_trainer(
@@ -175,10 +175,11 @@ def sac_case() -> Case:
                 env,
                 params,
                 steps,
-                num_epochs=8,
-                buffer_size=40_000,
+                num_epochs=1,
+                buffer_size=20_000,
                 fill_buffer=1_000,
                 polyak=0.995,
+                agent_kwargs={"activation": "swish"},
                 **shared,
             ),
             lambda: peers.sbx_trainer(
