@@ -69,7 +69,7 @@ def comparison_table(results: Sequence[Backtest]) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     table.add_column("", no_wrap=True)
     for name in _TERMINAL_COLUMNS:
         table.add_column(_ROWS[name][0], justify="right")
