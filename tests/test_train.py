@@ -16,7 +16,7 @@ from rich.console import Console
 
 from jaxtrade.agents import loop
 from jaxtrade.experiments import train as job
-from jaxtrade.experiments.backtest import agent_backtest
+from jaxtrade.experiments.backtest import BASELINES, agent_backtest
 from jaxtrade.experiments.checkpoint import Checkpoints
 from jaxtrade.experiments.config import compose
 from jaxtrade.experiments.rundir import RunDirectory
@@ -55,9 +55,9 @@ def test_a_run_holds_what_it_promises(finished) -> None:
     assert {"validation_sharpe", "entropy", "reward", "param_norm"} <= set(rows[0])
     assert "<html" in run.report.read_text()[:200].lower()
     trades = pd.read_parquet(run.trades)
-    assert set(trades["policy"]) <= {"agent", "buy and hold", "random"}
+    assert set(trades["policy"]) <= {"agent", *BASELINES} - {"flat"}
     assert "buy and hold" in set(trades["policy"])
-    assert [result.name for result in results] == ["agent", "buy and hold", "flat", "random"]
+    assert [result.name for result in results] == ["agent", *BASELINES]
     assert str(run.folder) in screen
     assert "validation Sharpe" in screen
     assert run.policy.stat().st_size > 1000
