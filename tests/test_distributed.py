@@ -3,9 +3,11 @@
 import json
 import socket
 import subprocess
+import sys
 
 import pytest
 
+from tests.small import SMALL
 from tests.test_devices import answer_of, command
 
 pytestmark = pytest.mark.slow
@@ -17,30 +19,32 @@ def free_port():
         return one.getsockname()[1]
 
 
-def start(index, port, name):
-    """One of two processes with two devices each."""
-    variables = {
-        "JAXTRADE_COORDINATOR": f"127.0.0.1:{port}",
-        "JAXTRADE_NUM_PROCESSES": "2",
-        "JAXTRADE_PROCESS_ID": str(index),
-    }
-    return subprocess.Popen(
-        **command(name, num_devices=2, **variables), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-
-
-@pytest.fixture(scope="module", params=["ppo", "dqn"])
-def answers(request):
-    """What each process says."""
+def both(options, timeout=300):
+    """What two processes that know of each other say."""
     port = free_port()
-    processes = [start(index, port, request.param) for index in range(2)]
+    processes = []
+    for index in range(2):
+        names = {
+            "JAXTRADE_COORDINATOR": f"127.0.0.1:{port}",
+            "JAXTRADE_NUM_PROCESSES": "2",
+            "JAXTRADE_PROCESS_ID": str(index),
+        }
+        options = {**options, "env": {**options["env"], **names}}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        processes.append(subprocess.Popen(**options, **pipes))
     try:
-        said = [process.communicate(timeout=300) for process in processes]
+        said = [process.communicate(timeout=timeout) for process in processes]
     finally:
         for process in processes:
             process.kill()
     assert [process.returncode for process in processes] == [0, 0], said
-    return request.param, [json.loads(out.splitlines()[-1]) for out, _ in said]  # Gloo talks too
+    return [out for out, _ in said]
+
+
+@pytest.fixture(scope="module", params=["ppo", "dqn"])
+def answers(request):
+    said = both(command(request.param, num_devices=2))
+    return request.param, [json.loads(out.splitlines()[-1]) for out in said]  # Gloo talks too
 
 
 def test_two_processes_agree_on_parameters_and_metrics(answers):
@@ -63,3 +67,15 @@ def test_together_they_train_as_one_process_would(answers):
     assert len(first["all"]) == len(alone["one"]) == 5
     for together, one in zip(first["all"], alone["one"], strict=True):
         assert together == pytest.approx(one, rel=1e-5, abs=1e-5, nan_ok=True)
+
+
+def test_the_job_leaves_one_run(tmp_path):
+    job = ["-m", "jaxtrade.cli", "train", *SMALL, "total_steps=512", f"output_dir={tmp_path}"]
+    options = command(num_devices=1)
+    first, second = both({**options, "args": [sys.executable, *job]})
+    (run,) = tmp_path.glob("*/*")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [256, 512]
+    assert (run / "policy.onnx").is_file()
+    assert str(run) in first
+    assert str(run) not in second
