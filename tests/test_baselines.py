@@ -167,7 +167,7 @@ def test_of_several_assets_each_is_judged_by_its_own_returns():
             Weights(), 2, lambda action: 1 - (1 - action) ** 2, marks=pytest.mark.slow
         ),
     ],
-    ids=str,
+    ids=["levels", "two assets", "exposure", "weights"],
 )
 def test_random_actions_are_uniform_by_key_and_by_observation(actions, num_assets, uniform):
     env, params = make_env(actions, num_assets=num_assets)
