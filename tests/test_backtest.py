@@ -53,6 +53,7 @@ def test_equity_is_the_environments() -> None:
     assert len(set(result.action.tolist())) > 1
 
 
+@pytest.mark.slow
 def test_what_the_review_would_change_is_not_chosen_by_a_policy_that_masks() -> None:
     market = make_market(seed=3, num_bars=300)
     options = {"levels": (-0.5, 0.0, 0.5, 2.0), "limits": RiskLimits(max_exposure=0.5)}

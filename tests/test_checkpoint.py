@@ -161,10 +161,8 @@ SMALL = {
 }
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in SMALL if name != "sac"]
-
-
-@pytest.mark.parametrize("name", ["sac", *SLOW])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
 def test_resumed_an_algorithm_goes_on_bit_for_bit(name, tmp_path) -> None:
     actions, settings = SMALL[name]
     env, params = market_env()[actions]

@@ -118,6 +118,7 @@ def test_help_lists_the_commands() -> None:
     assert all(name in done.stdout for name in ("train", "export", "backtest", "models"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_run_that_resume_finishes(run, tmp_path) -> None:
     command = [sys.executable, "-m", "jaxtrade.cli", "train", *SMALL, f"output_dir={tmp_path}"]
     process = subprocess.Popen(

@@ -314,7 +314,7 @@ scalars = st.booleans() | st.integers() | st.floats(allow_nan=False) | texts
 names = st.from_regex(r"[A-Za-z0-9_]+", fullmatch=True)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(
     path=texts | st.sampled_from(["null", "on", "1e5", "12:30", "1_000", "~", "{a: b}", "a #b"]),
     rate=st.floats(0, 1, exclude_max=True),

@@ -62,6 +62,7 @@ def test_it_solves_the_probe_environments(name):
     check(PROBES[name], trained(Table(), PROBES[name].params), AGENT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a smaller reward sooner", "a reward that the clock cuts off"])
 def test_it_solves_them_from_states_with_everything(name):
     learner = trained(StateTable(), PROBES[name].params, agent=ALL)
@@ -82,6 +83,7 @@ class Lock(Table):
         return MultiDiscrete((2, 3))
 
 
+@pytest.mark.slow
 def test_branches_are_learnt_side_by_side():
     learner = trained(Lock(), PARAMS)
     outputs, value, _ = AGENT.assess(learner.actor, CELLS[:1], jnp.zeros((1, 0)))
@@ -131,6 +133,7 @@ def test_other_hyperparameters_compile_nothing_and_change_what_is_learnt():
     assert loop.train_chunk._cache_size() == before
 
 
+@pytest.mark.slow
 def test_a_population_trains_as_its_members_alone():
     keys, rates = jax.random.split(jax.random.key(5), 2), jnp.float32([1e-3, 1e-2])
 

@@ -38,7 +38,12 @@ def market() -> Market:
 # The interface
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+QUICK, *OTHERS = reversed(CONFIGURATIONS)
+
+
+@pytest.mark.parametrize(
+    "name", [QUICK, *(pytest.param(each, marks=pytest.mark.slow) for each in OTHERS)]
+)
 def test_trading_keeps_to_the_interface(market, name):
     env, params = jaxtrade.make("Trading-v0", market=market, **CONFIGURATIONS[name])
     check_environment(env, params, KEY, ignores_key=True)

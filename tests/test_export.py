@@ -50,6 +50,7 @@ def test_long_random_bars_with_context():
     print(gaps)
 
 
+@pytest.mark.slow
 def test_real_bars(data_folder):
     market = Market.load(data_folder / "SPY_1d.csv.gz").rows(0, 1_499)
     policy = network_policy(ALL, fitted(ALL, market), seed=1)

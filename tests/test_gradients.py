@@ -155,13 +155,8 @@ EVERYTHING = {
 }
 
 
-QUICK = ("liquidation",)
-
-
-@pytest.mark.parametrize(
-    "case",
-    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in EVERYTHING],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", EVERYTHING)
 def test_gradients_are_finite(case):
     rules = make_rules(**{"costs": make_costs(**SMOOTH), **EVERYTHING[case]})
     env, params = make(rules, rewards=REWARDS, deviation=0.02)

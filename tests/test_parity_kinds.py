@@ -23,7 +23,7 @@ ACTIONS = {
     "long_short": (Weights(long_short=True), ("SPY", "QQQ", "IWM")),
 }
 FEATURES = dict.fromkeys(("log_return", "rsi", "volatility"), True)
-SOME = {("gru", "exposure"), ("conv", "branches"), ("attention", "weights")}
+SOME = {("gru", "exposure"), ("attention", "weights")}
 TYPES = [
     pytest.param(*each, marks=() if each in SOME else pytest.mark.slow)
     for torso in ("mlp", "conv", "gru", "attention")

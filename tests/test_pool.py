@@ -43,6 +43,7 @@ def test_rules_of_a_preset_stay():
     assert float(other.no_trade_band) == np.float32(0.2) == float(params.no_trade_band)
 
 
+@pytest.mark.slow
 def test_training_compiles_once_and_begins_all_episodes_anew():
     env, params, refresh = make_pool(make_trading, **SMALL)
     asked = []

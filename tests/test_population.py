@@ -35,7 +35,7 @@ def trained():
     return populate()
 
 
-@pytest.fixture(params=["in turn", "at once"])
+@pytest.fixture(params=["in turn", pytest.param("at once", marks=pytest.mark.slow)])
 def either(request, trained, monkeypatch):
     """A population as on a CPU, and as on an accelerator."""
     if request.param == "in turn":

@@ -40,6 +40,7 @@ def test_it_solves_the_probe_environments(name, env):
             assert state.learner.actor.head.mode(logits)[cell] == best
 
 
+@pytest.mark.slow
 def test_it_balances_the_pole():
     env, params = gymnax.make("CartPole-v1")
     agent = agents.make("ppo", num_envs=16, rollout_steps=128, learning_rate=1e-3)

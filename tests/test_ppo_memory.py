@@ -84,6 +84,7 @@ def recalled(agent, actor):
     return jax.vmap(play)(jnp.arange(2)).mean()
 
 
+@pytest.mark.slow
 def test_what_was_shown_once_is_recalled():
     state, _ = agents.train(
         AGENT, ENV, PARAMS, jax.random.key(0), total_steps=80 * 240, chunk_iterations=80

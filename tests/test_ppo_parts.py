@@ -179,6 +179,7 @@ def test_branches_are_masked_apart():
     assert head.entropy(masked)[0] == pytest.approx(np.log(2))
 
 
+@pytest.mark.slow
 def test_what_is_forbidden_is_never_done():
     agent, env = AGENT.replace(mask_actions=True, learning_rate=np.float32(0)), Guarded()
     state = loop.init(agent, env, PARAMS, jax.random.key(0), total_steps=2560)

@@ -178,6 +178,7 @@ def test_a_pair_s_leverage_is_bounded_by_margin():
     assert 29 < move.weights_after[0, 0] <= 30.2
 
 
+@pytest.mark.slow
 def test_a_pair_on_real_bid_and_ask(data_folder):
     bid = Market.load(data_folder / "EURUSD_1h.csv.gz")
     ask = Market.load(data_folder / "EURUSD-ASK_1h.csv.gz")

@@ -62,6 +62,7 @@ def etf(tmp_path_factory):
     return *job.train(config, screen), screen.file.getvalue()
 
 
+@pytest.mark.slow
 def test_a_continuous_run_tells_its_results_beside_every_baseline(etf) -> None:
     run, results, screen = etf
     names = [result.name for result in results]
@@ -77,6 +78,7 @@ def test_a_continuous_run_tells_its_results_beside_every_baseline(etf) -> None:
     assert "LeveragedETF-v0" in run.report.read_text()
 
 
+@pytest.mark.slow
 def test_idle_cash_earns_and_is_no_skill(etf) -> None:
     _, results, _ = etf
     flat = next(result for result in results if result.name == "flat")
@@ -88,6 +90,7 @@ def test_idle_cash_earns_and_is_no_skill(etf) -> None:
     assert held.sharpe < np.mean(held.returns) / np.std(held.returns) * np.sqrt(held.bars_per_year)
 
 
+@pytest.mark.slow
 def test_the_commands_work_on_it(etf, capsys, tmp_path) -> None:
     run, results, _ = etf
     backtest(run=str(run.folder), overrides=[], onnx=True)

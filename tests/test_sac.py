@@ -176,7 +176,9 @@ def test_terms_of_indices_by_hand():
     )
 
 
-@pytest.mark.parametrize("shares", [False, True], ids=["box", "weights"])
+@pytest.mark.parametrize(
+    "shares", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["box", "weights"]
+)
 def test_terms_of_numbers_by_hand(shares):
     env = Numbers(shares=shares)
     params = probes_continuous.PROBES["a constant reward"].params

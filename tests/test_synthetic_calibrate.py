@@ -89,6 +89,7 @@ def test_gjr_by_maximum_likelihood():
     np.testing.assert_allclose(targeted.volatility, returns_of(market).std(), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_likelihood_is_that_of_a_loop():
     market = market_of("gjr").rows(0, 300)
     returns = returns_of(market)
@@ -105,6 +106,7 @@ def test_likelihood_is_that_of_a_loop():
     np.testing.assert_allclose(log_likelihood(params, returns), total, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_merton_by_maximum_likelihood():
     params = calibrate("merton", market_of("merton", jump_mean=-5e-3))
     assert_close(
@@ -117,6 +119,7 @@ def test_merton_by_maximum_likelihood():
     )
 
 
+@pytest.mark.slow
 def test_heston_by_moments():
     changes = {"reversion": 0.05, "variance_volatility": 1.2e-3, "correlation": -0.7}
     fits = [calibrate("heston", market_of("heston", seed=seed, **changes)) for seed in range(3)]
@@ -140,6 +143,7 @@ def test_regimes_by_expectation_maximisation():
     )
 
 
+@pytest.mark.slow
 def test_three_regimes_come_back_calmest_first():
     changes = {
         "drift": (0.0, 0.0, 0.0),

@@ -85,6 +85,7 @@ def test_the_best_score_is_that_of_the_parameters_saved_with_it(finished) -> Non
     assert scores[1] == run.read_metrics()[-1]["validation_sharpe"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run(finished, tmp_path) -> None:
     run, results, _ = finished
     again, repeated = job.train(small(tmp_path), console())
@@ -94,7 +95,10 @@ def test_the_same_seed_gives_the_same_run(finished, tmp_path) -> None:
     assert rows_but_speed(other) != rows_but_speed(run)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+TERMINATED = pytest.param(signal.SIGTERM, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, TERMINATED])
 def test_stopped_and_resumed_it_ends_as_if_uninterrupted(
     finished, tmp_path, monkeypatch, number
 ) -> None:
