@@ -21,15 +21,14 @@ class Stored:
 
     env: object
 
-    @property
-    def num_actions(self):
-        return self.env.num_actions
-
     def reset(self, key, params):
         return self.env.reset(key, params)
 
     def step(self, key, state, action, params):
         return self.env.step(key, state, action, params)
+
+    def action_space(self, params):
+        return self.env.action_space(params)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -86,8 +86,10 @@ def test_a_directory_that_cannot_be_made_is_named(monkeypatch, capsys, tmp_path)
     assert str(tmp_path / "file") in message
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kibibytes", [2, 100])
+@pytest.mark.parametrize(
+    "kibibytes",
+    [pytest.param(2, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.soak)],
+)
 def test_a_disk_that_takes_no_more_is_one_line(tmp_path, kibibytes) -> None:
     """A limit on the size of files stands in for a full disk."""
     command = [sys.executable, "-m", "jaxtrade.cli", "train", *SMALL, f"output_dir={tmp_path}"]

@@ -24,8 +24,15 @@ ACTIONS = {
 }
 FEATURES = dict.fromkeys(("log_return", "rsi", "volatility"), True)
 SOME = {("gru", "exposure"), ("attention", "weights")}
+OFTEN = {("mlp", actions) for actions in ACTIONS} | {("gru", "levels"), ("conv", "branches")}
+
+
+def marks_of(each):
+    return () if each in SOME else pytest.mark.slow if each in OFTEN else pytest.mark.soak
+
+
 TYPES = [
-    pytest.param(*each, marks=() if each in SOME else pytest.mark.slow)
+    pytest.param(*each, marks=marks_of(each))
     for torso in ("mlp", "conv", "gru", "attention")
     for each in ((torso, actions) for actions in ACTIONS)
 ]
@@ -56,7 +63,8 @@ def exported(torso, kind, data_folder, num_bars):
 
 @pytest.fixture
 def num_bars(request):
-    return 500 if request.node.get_closest_marker("slow") is None else 2_500
+    is_quick = not any(map(request.node.get_closest_marker, ("slow", "soak")))
+    return 500 if is_quick else 2_500
 
 
 @pytest.mark.parametrize(("torso", "kind"), TYPES)

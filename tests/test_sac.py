@@ -340,12 +340,12 @@ def test_it_swings_the_pendulum_up():
     env, params = gymnax.make("Pendulum-v1")
     agent = agents.make("sac", num_envs=1, num_updates=1, replay_size=40_000)
     returns = []
-    for seed in range(3):
+    for seed in range(2):
         state, _ = agents.train(
             agent, env, params, jax.random.key(seed), total_steps=40_000, chunk_iterations=40_000
         )
         returns.append(greedy_return(agent, env, params, state.learner.actor))
-    assert np.median(returns) >= -180, returns
+    assert min(returns) >= -180, returns
 
 
 def greedy_return(agent, env, params, actor, *, count=64, steps=200):
