@@ -4,17 +4,21 @@
 
 Each case is one task with the same networks, batches and number of updates on both sides, trained
 in turns in this process, so that both see the same machine; compile time is a result of its own.
-What is not installed is left out (see `peers`). SBX trains on Python environments and, being much
+All run on one XLA thread, for two are bimodal; NPROC=2 is heeded. What is not installed is left out
+(see `peers`). SBX trains on Python environments and, being much
 slower, for fewer steps: its returns are printed but not compared.
 """
 
 import argparse
 import dataclasses
 import functools
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
+
+os.environ.setdefault("NPROC", "1")  # read when JAX starts
 
 import gymnax
 import jax
