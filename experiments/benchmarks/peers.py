@@ -1,6 +1,7 @@
 """Other people's trainers behind one interface, for `training`; absent ones are None.
 
-pip install rejax==0.1.3 sbx-rl gym-trading-env==0.3.5      # the extra `clients` has the first
+The extra `clients` brings rejax and SBX; gym-trading-env is `pip install --no-deps
+gym-trading-env==0.3.5`.
 """
 
 import contextlib
