@@ -15,21 +15,12 @@ import jax.numpy as jnp
 
 from jaxtrade.agents.distributions import head_of
 from jaxtrade.agents.networks import Policy
-from jaxtrade.agents.normalise import RewardScale, init_reward_scale, update_reward_scale
-from jaxtrade.agents.optimise import improve, optimiser
+from jaxtrade.agents.normalise import update_reward_scale
+from jaxtrade.agents.optimise import Learner, improve, on_policy_learner
 from jaxtrade.agents.rollout import one_observation
 from jaxtrade.agents.settings import Settings, static
 from jaxtrade.agents.types import Actor, Assessment, Batch, Metrics
 from jaxtrade.specs import JaxtradeError
-
-
-@flax.struct.dataclass(kw_only=True)
-class Learner:
-    """actor: the policy; optimiser: Adam's state; reward_scale."""
-
-    actor: Actor
-    optimiser: Any
-    reward_scale: RewardScale
 
 
 @flax.struct.dataclass(kw_only=True)
@@ -66,11 +57,7 @@ class APG(Settings):
         obs = one_observation(env, env_params)
         network = self._network(head.num_outputs)
         params = network.init(key, obs, jnp.zeros((1, self.hidden_size)))
-        return Learner(
-            actor=Actor(params=params, head=head),
-            optimiser=optimiser(self.max_grad_norm).init(params),
-            reward_scale=init_reward_scale(self.num_envs),
-        )
+        return on_policy_learner(self, params, head)
 
     def assess(self, actor: Actor, obs: Any, hidden: jax.Array) -> Assessment:
         """See `Agent`; the value is not known, 0."""
@@ -79,7 +66,12 @@ class APG(Settings):
         return Assessment(outputs, jnp.zeros(outputs.shape[0], jnp.float32), hidden)
 
     def act(
-        self, learner: Learner, obs: Any, hidden: jax.Array, key: jax.Array, progress: jax.Array
+        self,
+        learner: Learner,
+        obs: Any,
+        hidden: jax.Array,
+        key: jax.Array,
+        progress: jax.Array,
     ) -> tuple[jax.Array, jax.Array, Any]:
         """Actions drawn from the policy, [N]."""
         outputs, _, hidden = self.assess(learner.actor, obs, hidden)

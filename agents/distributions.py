@@ -280,13 +280,6 @@ def head_of(env: Any, env_params: Any) -> Head:
     return head_for(space)
 
 
-def mask_logits(logits: jax.Array, allowed: jax.Array | None) -> jax.Array:
-    """Logits (or action values) where `allowed` bool[..., n], elsewhere what is never chosen: -1e9,
-    of which probabilities are 0, and gradients too, but nothing is NaN. None allows all.
-    """
-    return logits if allowed is None else jnp.where(allowed, logits, -1e9)
-
-
 def head_for(space: Any) -> Head:
     """The family for a space of actions.
 

@@ -45,20 +45,27 @@ def init_state(
 ) -> TrainState:
     """The state before `num_iterations` i32[] iterations."""
     agent_key, reset_key, key = jax.random.split(key, 3)
-    keys = jax.random.split(reset_key, agent.num_envs)
-    obs, env_state = _strong(jax.vmap(env.reset, in_axes=(0, None))(keys, env_params))
     state = TrainState(
         learner=agent.init(agent_key, env, env_params),
-        env_state=env_state,
-        obs=obs,
-        hidden=jnp.zeros((agent.num_envs, agent.hidden_size), jnp.float32),
-        episode_return=jnp.zeros(agent.num_envs, jnp.float32),
-        episode_length=jnp.zeros(agent.num_envs, jnp.int32),
+        **_episodes(agent, env, env_params, reset_key),
         key=key,
         iteration=jnp.int32(0),
         num_iterations=num_iterations,
     )
     return spread(state)
+
+
+def _episodes(agent: Agent, env: Any, env_params: Any, key: jax.Array) -> dict[str, Any]:
+    """The fields of a `TrainState` at the start of an episode in every environment."""
+    keys = jax.random.split(key, agent.num_envs)
+    obs, env_state = _strong(jax.vmap(env.reset, in_axes=(0, None))(keys, env_params))
+    return {
+        "env_state": env_state,
+        "obs": obs,
+        "hidden": jnp.zeros((agent.num_envs, agent.hidden_size), jnp.float32),
+        "episode_return": jnp.zeros(agent.num_envs, jnp.float32),
+        "episode_length": jnp.zeros(agent.num_envs, jnp.int32),
+    }
 
 
 def _strong(tree: Any) -> Any:
@@ -73,18 +80,8 @@ def _strong(tree: Any) -> Any:
 def begin_anew(agent: Agent, env: Any, env_params: Any, state: TrainState) -> TrainState:
     """The state with new episodes in every environment."""
     reset_key, key = jax.random.split(state.key)
-    keys = jax.random.split(reset_key, agent.num_envs)
-    obs, env_state = _strong(jax.vmap(env.reset, in_axes=(0, None))(keys, env_params))
-    state = dataclasses.replace(
-        state,
-        env_state=env_state,
-        obs=obs,
-        hidden=jnp.zeros_like(state.hidden),
-        episode_return=jnp.zeros_like(state.episode_return),
-        episode_length=jnp.zeros_like(state.episode_length),
-        key=key,
-    )
-    return spread(state)
+    begun = _episodes(agent, env, env_params, reset_key)
+    return spread(dataclasses.replace(state, **begun, key=key))
 
 
 @functools.partial(jax.jit, static_argnames="env", donate_argnames="state")
@@ -92,7 +89,8 @@ def train_chunk(
     agent: Agent, env: Any, env_params: Any, state: TrainState, count: jax.Array
 ) -> tuple[TrainState, Metrics]:
     """`count` i32[] iterations, and the sums of their metrics: the agent's, the ended episodes',
-    the mean `reward` of a step, and `param_norm`, the global norm of the actor's parameters.
+    the mean `reward` of a step; and `count` times `param_norm`, the global norm of the actor's
+    parameters after them.
     """
 
     @jax.jit  # so that its shapes and the loop's body come from one tracing
@@ -101,8 +99,7 @@ def train_chunk(
         state, batch, ended = collect(agent, env, env_params, state, rollout_key)
         learner, metrics = agent.learn(state.learner, batch, learn_key, env, env_params)
         state = dataclasses.replace(state, learner=learner, key=key, iteration=state.iteration + 1)
-        health = {"reward": batch.reward.mean(), "param_norm": tree.norm(learner.actor.params)}
-        return spread((state, {**metrics, **ended, **health}))
+        return spread((state, {**metrics, **ended, "reward": batch.reward.mean()}))
 
     def add(_: Any, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
         state, sums = carry
@@ -112,7 +109,9 @@ def train_chunk(
     zeros = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(iteration, state)[1]
     )
-    return jax.lax.fori_loop(0, count, add, (state, zeros))
+    state, sums = jax.lax.fori_loop(0, count, add, (state, zeros))
+    params = state.learner.actor.params
+    return state, {**sums, "param_norm": count.astype(jnp.float32) * tree.norm(params)}
 
 
 class Program(NamedTuple):

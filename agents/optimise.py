@@ -4,14 +4,37 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import flax.struct
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import optax
 
-from jaxtrade.agents.types import Metrics
+from jaxtrade.agents.distributions import Head
+from jaxtrade.agents.normalise import RewardScale, init_reward_scale
+from jaxtrade.agents.types import Actor, Metrics
 
 L = TypeVar("L", bound=Any)
+
+
+@flax.struct.dataclass(kw_only=True)
+class Learner:
+    """What agents keep that learn from their last rollout alone. actor: all that learns; optimiser:
+    Adam's state; reward_scale.
+    """
+
+    actor: Actor
+    optimiser: Any
+    reward_scale: RewardScale
+
+
+def on_policy_learner(agent: Any, params: Any, head: Head) -> Learner:
+    """Before training; agent: its settings."""
+    return Learner(
+        actor=Actor(params=params, head=head),
+        optimiser=optimiser(agent.max_grad_norm).init(params),
+        reward_scale=init_reward_scale(agent.num_envs),
+    )
 
 
 def optimiser(max_grad_norm: Any) -> optax.GradientTransformation:

@@ -10,24 +10,23 @@ import jax.numpy as jnp
 
 from jaxtrade.agents import losses
 from jaxtrade.agents.devices import share_rows
-from jaxtrade.agents.distributions import Head, head_of, mask_logits
+from jaxtrade.agents.distributions import Head, head_of
 from jaxtrade.agents.masks import require_masks, unmask
 from jaxtrade.agents.networks import ActorCritic, dead_units
-from jaxtrade.agents.normalise import RewardScale, init_reward_scale, update_reward_scale
-from jaxtrade.agents.optimise import descend_until, improve, linear, optimiser, shuffles
+from jaxtrade.agents.normalise import update_reward_scale
+from jaxtrade.agents.optimise import (
+    Learner,
+    descend_until,
+    improve,
+    linear,
+    on_policy_learner,
+    shuffles,
+)
 from jaxtrade.agents.returns import gae
 from jaxtrade.agents.rollout import next_values, one_observation, see
 from jaxtrade.agents.settings import Settings, static
 from jaxtrade.agents.types import Actor, Assessment, Batch, Metrics
-
-
-@flax.struct.dataclass(kw_only=True)
-class Learner:
-    """actor: policy and critic in one network; optimiser: Adam's state; reward_scale."""
-
-    actor: Actor
-    optimiser: Any
-    reward_scale: RewardScale
+from jaxtrade.decision import mask_outputs
 
 
 class Noted(NamedTuple):
@@ -116,20 +115,21 @@ class PPO(Settings):
             require_masks(env, env_params, head)
         obs = one_observation(env, env_params)
         params = self._network(head).init(key, obs, jnp.zeros((1, self.hidden_size)))
-        return Learner(
-            actor=Actor(params=params, head=head),
-            optimiser=optimiser(self.max_grad_norm).init(params),
-            reward_scale=init_reward_scale(self.num_envs),
-        )
+        return on_policy_learner(self, params, head)
 
     def assess(self, actor: Actor, obs: Any, hidden: jax.Array) -> Assessment:
         """See `Agent`; where `obs` is `Masked`, outputs are those of what is allowed."""
         obs, allowed = unmask(obs)
         outputs, value, hidden = self._network(actor.head).apply(actor.params, obs, hidden)
-        return Assessment(mask_logits(outputs, allowed), value, hidden)
+        return Assessment(mask_outputs(outputs, allowed), value, hidden)
 
     def act(
-        self, learner: Learner, obs: Any, hidden: jax.Array, key: jax.Array, progress: jax.Array
+        self,
+        learner: Learner,
+        obs: Any,
+        hidden: jax.Array,
+        key: jax.Array,
+        progress: jax.Array,
     ) -> tuple[jax.Array, jax.Array, Noted]:
         """Actions drawn from the policy, next memories, and what is noted."""
         outputs, value, hidden = self.assess(learner.actor, obs, hidden)
@@ -227,7 +227,7 @@ class PPO(Settings):
 
         def loss_of(params: Any) -> tuple[jax.Array, Metrics]:
             outputs, value, _ = network.apply(params, *rows.inputs)
-            outputs = mask_logits(outputs, noted.allowed)
+            outputs = mask_outputs(outputs, noted.allowed)
             policy_loss, divergence, clipped = losses.clipped_surrogate(
                 actor.head.log_prob(outputs, action),
                 noted.log_prob,

@@ -14,22 +14,13 @@ import jax.numpy as jnp
 from jaxtrade.agents import losses, qvalues
 from jaxtrade.agents.distributions import Head, head_of
 from jaxtrade.agents.networks import no_memory
-from jaxtrade.agents.normalise import RewardScale, init_reward_scale, update_reward_scale
-from jaxtrade.agents.optimise import improve, linear, optimiser, shuffles
+from jaxtrade.agents.normalise import update_reward_scale
+from jaxtrade.agents.optimise import Learner, improve, linear, on_policy_learner, shuffles
 from jaxtrade.agents.qnetworks import QNetwork
 from jaxtrade.agents.returns import gae
 from jaxtrade.agents.rollout import next_values, one_observation, see
 from jaxtrade.agents.settings import Settings, static
 from jaxtrade.agents.types import Actor, Assessment, Batch, Metrics
-
-
-@flax.struct.dataclass(kw_only=True)
-class Learner:
-    """actor: the network; optimiser: Adam's state; reward_scale."""
-
-    actor: Actor
-    optimiser: Any
-    reward_scale: RewardScale
 
 
 @flax.struct.dataclass(kw_only=True)
@@ -73,11 +64,7 @@ class PQN(Settings):
         head = head_of(env, env_params)
         obs = one_observation(env, env_params)
         params = self._network(head).init(key, obs, no_memory(obs))
-        return Learner(
-            actor=Actor(params=params, head=head),
-            optimiser=optimiser(self.max_grad_norm).init(params),
-            reward_scale=init_reward_scale(self.num_envs),
-        )
+        return on_policy_learner(self, params, head)
 
     def assess(self, actor: Actor, obs: Any, hidden: jax.Array) -> Assessment:
         """See `Agent`; outputs are action values, in the unit of `reward_scale`."""
@@ -87,7 +74,12 @@ class PQN(Settings):
         return Assessment(values[:, 0], value, hidden)
 
     def act(
-        self, learner: Learner, obs: Any, hidden: jax.Array, key: jax.Array, progress: jax.Array
+        self,
+        learner: Learner,
+        obs: Any,
+        hidden: jax.Array,
+        key: jax.Array,
+        progress: jax.Array,
     ) -> tuple[jax.Array, jax.Array, Any]:
         """The best actions, or any; and what the best is worth, f32[N]."""
         outputs, value, hidden = self.assess(learner.actor, obs, hidden)

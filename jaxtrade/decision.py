@@ -19,9 +19,6 @@ from jaxtrade import features, risk
 from jaxtrade.features import Normaliser
 from jaxtrade.specs import ActionSpec, FeatureSpec
 
-NEVER = -1e9
-"""The output of a level that may not be chosen: its probability is 0, and nothing is NaN."""
-
 
 @flax.struct.dataclass(kw_only=True)
 class Observation:
@@ -205,10 +202,18 @@ def choose(
     # 0 times what is not finite is NaN; as a product it costs the exported graph one node
     unless_finite = (outputs @ np.zeros((outputs.shape[1], 1), np.float32))[0]
     if allowed is not None:
-        outputs = jnp.where(allowed[None], outputs, NEVER)
+        outputs = mask_outputs(outputs, allowed[None])
     action = policy.head.mode(outputs)[0]
     requested = policy.actions.exposure(action) + unless_finite
     return Choice(requested, action, outputs[0], value[0], after[0])
+
+
+def mask_outputs(outputs: jax.Array, allowed: jax.Array | None) -> jax.Array:
+    """Logits (or action values) f32[..., n] where `allowed` bool[..., n], elsewhere what is never
+    chosen: -1e9, of which probabilities are 0, and gradients too, but nothing is NaN. None allows
+    all.
+    """
+    return outputs if allowed is None else jnp.where(allowed, outputs, -1e9)
 
 
 def _certainty(policy: Policy, choice: Choice) -> tuple[jax.Array, jax.Array, jax.Array]:

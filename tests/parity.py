@@ -6,31 +6,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtrade import features, ledger
+from jaxtrade import ledger
 from jaxtrade.live.policy import OnnxPolicy
 from jaxtrade.market import Market
 from jaxtrade.orders import Order
 from jaxtrade.sizing import delta_order
-from jaxtrade.specs import HARD_LIMITS, BundleMetadata, RiskLimits
+from jaxtrade.specs import HARD_LIMITS, BundleMetadata
+from tests.bundles import metadata_of
 
 TIE = 1e-4
 """Two outputs no further apart may be ordered either way."""
 
 
 def describe(policy, market: Market, agent: str = "ppo") -> BundleMetadata:
-    return BundleMetadata(
+    return metadata_of(
+        policy,
         agent=agent,
-        features=policy.features,
-        actions=policy.actions.spec,
         symbols=market.spec.symbols,
         bar_seconds=market.spec.bar_seconds,
-        warmup_bars=features.warmup_bars(policy.features),
-        limits=RiskLimits(),
-        no_trade_band=0.05,
-        spans={},
         fingerprint=market.fingerprint(),
-        commit="",
-        metrics={},
     )
 
 

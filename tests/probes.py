@@ -114,6 +114,19 @@ class StateTable(Environment[CountedState, Params]):
         return spaces.Discrete(2)
 
 
+def trained(agent: Any, env: Any, params: Params, iterations: int) -> Any:
+    """The learner after so many iterations in one chunk."""
+    state, _ = agents.train(
+        agent,
+        env,
+        params,
+        jax.random.key(0),
+        total_steps=iterations * agent.num_envs * agent.rollout_steps,
+        chunk_iterations=iterations,
+    )
+    return state.learner
+
+
 def see(state: State) -> jax.Array:
     one = jax.nn.one_hot(state.cell, NUM_CELLS, dtype=jnp.float32)
     return jnp.concatenate([one, one])

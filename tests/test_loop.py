@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from jaxtrade import agents
-from jaxtrade.agents import PPO, loop, optimise, ppo
+from jaxtrade.agents import PPO, loop, optimise
 from jaxtrade.envs.trading import Trading
 from jaxtrade.specs import JaxtradeError
 from tests import probes
@@ -222,7 +222,6 @@ def test_a_key_is_used_once(env):
 def test_nothing_is_promoted_in_silence(strict, env, monkeypatch):
     # Plain gradient descent: Optax's Adam mixes types itself.
     monkeypatch.setattr(optimise, "optimiser", lambda max_grad_norm: optax.identity())
-    monkeypatch.setattr(ppo, "optimiser", lambda max_grad_norm: optax.identity())
     params = PARAMS if isinstance(env, StateTable) else env.default_params
 
     def run(key):

@@ -9,10 +9,11 @@ import pytest
 
 from jaxtrade import agents
 from jaxtrade.agents import loop, losses
-from jaxtrade.agents.distributions import Categorical, MultiCategorical, mask_logits
+from jaxtrade.agents.distributions import Categorical, MultiCategorical
 from jaxtrade.agents.evaluate import evaluate
 from jaxtrade.agents.optimise import descend_until, shuffles
 from jaxtrade.agents.rollout import collect
+from jaxtrade.decision import mask_outputs
 from jaxtrade.envs import Trading
 from jaxtrade.specs import JaxtradeError
 from tests.probes import AGENT, PROBES, StateTable, Table
@@ -154,7 +155,7 @@ def test_masked_logits_are_a_distribution_over_what_is_allowed():
     head = Categorical(3)
 
     def read(logits):
-        masked = mask_logits(logits, allowed)
+        masked = mask_outputs(logits, allowed)
         return head.log_prob(masked, jnp.asarray([1]))[0], head.entropy(masked)[0]
 
     chance, entropy = read(logits)
@@ -164,16 +165,16 @@ def test_masked_logits_are_a_distribution_over_what_is_allowed():
         slope = jax.grad(lambda logits, number=number: read(logits)[number])(logits)
         assert jnp.isfinite(slope).all()
         assert slope[0, 2] == 0
-    masked = mask_logits(jnp.broadcast_to(logits, (1000, 3)), allowed)
+    masked = mask_outputs(jnp.broadcast_to(logits, (1000, 3)), allowed)
     drawn, _ = head.sample(masked, jax.random.key(0))
     assert set(np.unique(drawn)) == {0, 1}
     assert head.mode(masked)[0] == 1
-    assert mask_logits(logits, None) is logits
+    assert mask_outputs(logits, None) is logits
 
 
 def test_branches_are_masked_apart():
     allowed = jnp.asarray([[False, True, True, False, True]])
-    masked = mask_logits(jnp.zeros((1, 5)), allowed)
+    masked = mask_outputs(jnp.zeros((1, 5)), allowed)
     head = MultiCategorical((2, 3))
     assert head.log_prob(masked, jnp.asarray([[1, 2]]))[0] == pytest.approx(np.log(0.5))
     assert head.entropy(masked)[0] == pytest.approx(np.log(2))

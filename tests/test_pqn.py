@@ -1,6 +1,5 @@
 import dataclasses
 
-import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,10 +7,9 @@ import pytest
 
 from jaxtrade import agents
 from jaxtrade.agents import PQN, loop
-from jaxtrade.agents.evaluate import evaluate
 from jaxtrade.agents.rollout import collect
 from jaxtrade.specs import JaxtradeError
-from tests.probes import GAMMA, PROBES, StateTable, Table
+from tests.probes import GAMMA, PROBES, StateTable, Table, trained
 
 CELLS = jnp.concatenate([jnp.eye(2), jnp.eye(2)], axis=1)
 AGENT = jax.device_put(
@@ -36,17 +34,10 @@ PARAMS = PROBES["a smaller reward sooner"].params
 @pytest.mark.parametrize("name", PROBES)
 def test_it_solves_the_probe_environments(name, env):
     probe = PROBES[name]
-    state, _ = agents.train(
-        AGENT,
-        env,
-        probe.params,
-        jax.random.key(0),
-        total_steps=ITERATIONS * PER_ITERATION,
-        chunk_iterations=ITERATIONS,
-    )
-    actor = state.learner.actor
+    learner = trained(AGENT, env, probe.params, ITERATIONS)
+    actor = learner.actor
     outputs, value, _ = AGENT.assess(actor, CELLS, jnp.zeros((2, 0)))
-    value = np.asarray(value * state.learner.reward_scale.deviation)
+    value = np.asarray(value * learner.reward_scale.deviation)
     np.testing.assert_allclose(value[: len(probe.values)], probe.values, atol=0.1)
     for cell, best in enumerate(probe.actions):
         if best is not None:
@@ -138,19 +129,3 @@ def test_returns_are_those_of_the_best_actions_by_hand():
 def test_what_is_out_of_range_is_refused(name, value):
     with pytest.raises(JaxtradeError, match=f"agent setting {name} is .*: give "):
         agents.make("pqn", **{name: value})
-
-
-@pytest.mark.slow
-def test_it_balances_the_pole():
-    env, params = gymnax.make("CartPole-v1")
-    agent = agents.make("pqn")
-    found = []
-    for seed in range(3):
-        state, _ = agents.train(
-            agent, env, params, jax.random.key(seed), total_steps=500_000, chunk_iterations=100
-        )
-        judged = evaluate(
-            agent, state.learner.actor, env, params, jax.random.key(9), num_envs=32, num_steps=501
-        )
-        found.append(float(judged["episode_return"]))
-    assert np.median(found) >= 450, found

@@ -1,7 +1,6 @@
 import functools
 import math
 
-import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +15,7 @@ from jaxtrade.agents.replay import Sample
 from jaxtrade.spaces import MultiDiscrete
 from jaxtrade.specs import JaxtradeError
 from tests import probes, probes_continuous
-from tests.probes import GAMMA, StateTable, Table
+from tests.probes import GAMMA, StateTable, Table, trained
 from tests.probes_continuous import Numbers
 
 CELLS = jnp.concatenate([jnp.eye(2), jnp.eye(2)], axis=1)
@@ -39,18 +38,6 @@ PER_ITERATION = 32
 ITERATIONS = 60
 
 
-def trained(env, params, *, agent=AGENT, iterations=ITERATIONS):
-    state, _ = agents.train(
-        agent,
-        env,
-        params,
-        jax.random.key(0),
-        total_steps=iterations * PER_ITERATION,
-        chunk_iterations=iterations,
-    )
-    return state.learner
-
-
 @jax.jit
 def assess(agent, actor, obs):
     return agent.assess(actor, obs, jnp.zeros((len(obs), 0)))
@@ -64,7 +51,7 @@ def values(learner, agent=AGENT):
 @pytest.mark.parametrize("name", probes.PROBES)
 def test_it_solves_the_probe_environments(name):
     probe = probes.PROBES[name]
-    learner = trained(Table(), probe.params)
+    learner = trained(AGENT, Table(), probe.params, ITERATIONS)
     scale = max(abs(number) for number in probe.values)
     found = values(learner)[: len(probe.values)]
     np.testing.assert_allclose(found, probe.values, atol=0.1 * min(scale, 1.0))
@@ -77,7 +64,7 @@ def test_it_solves_the_probe_environments(name):
 @pytest.mark.slow
 def test_it_learns_from_states_as_from_observations():
     probe = probes.PROBES["a smaller reward sooner"]
-    learner = trained(StateTable(), probe.params)
+    learner = trained(AGENT, StateTable(), probe.params, ITERATIONS)
     assert learner.replay.rows.seen.cell.shape == (512, 8)
     np.testing.assert_allclose(values(learner), probe.values, atol=0.1)
 
@@ -85,7 +72,7 @@ def test_it_learns_from_states_as_from_observations():
 @pytest.mark.parametrize("name", probes_continuous.PROBES)
 def test_it_solves_the_probes_of_numbers(name):
     probe = probes_continuous.PROBES[name]
-    learner = trained(Numbers(), probe.params)
+    learner = trained(AGENT, Numbers(), probe.params, ITERATIONS)
     found = values(learner)[: len(probe.values)]
     np.testing.assert_allclose(found, probe.values, atol=0.1)
     mode = learner.actor.head.mode(assess(AGENT, learner.actor, CELLS).outputs)
@@ -98,7 +85,7 @@ def test_it_solves_the_probes_of_numbers(name):
 def test_it_finds_the_best_weights():
     probe = probes_continuous.PROBES["a reward for an action"]
     params = probe.params.replace(best=jnp.float32([[0.7, 0.3], [0.0, 0.0]]))
-    learner = trained(Numbers(shares=True), params)
+    learner = trained(AGENT, Numbers(shares=True), params, ITERATIONS)
     assert values(learner)[0] == pytest.approx(1.0, abs=0.1)
     mode = learner.actor.head.mode(assess(AGENT, learner.actor, CELLS).outputs)
     np.testing.assert_allclose(mode[0], [0.7, 0.3], atol=0.1)
@@ -118,7 +105,7 @@ def test_the_temperature_holds_the_entropy_at_its_target(name):
     else:
         env, probe = Numbers(), probes_continuous.PROBES["a reward for an action"]
         wanted = -1.5 * 2
-    learner = trained(env, probe.params, agent=agent, iterations=2 * ITERATIONS)
+    learner = trained(agent, env, probe.params, 2 * ITERATIONS)
     outputs = assess(agent, learner.actor, CELLS).outputs
     entropy = learner.actor.head.entropy(outputs)[0]
     assert entropy == pytest.approx(wanted, abs=0.3 if name == "continuous" else 0.1)
@@ -333,39 +320,3 @@ def test_what_is_wrong_is_refused():
 
     with pytest.raises(JaxtradeError, match="sac does not draw from MultiCategorical"):
         AGENT.init(jax.random.key(0), Branches(), probes.PROBES["a constant reward"].params)
-
-
-@pytest.mark.slow
-def test_it_swings_the_pendulum_up():
-    env, params = gymnax.make("Pendulum-v1")
-    agent = agents.make("sac", num_envs=1, num_updates=1, replay_size=40_000)
-    returns = []
-    for seed in range(2):
-        state, _ = agents.train(
-            agent, env, params, jax.random.key(seed), total_steps=40_000, chunk_iterations=40_000
-        )
-        returns.append(greedy_return(agent, env, params, state.learner.actor))
-    assert min(returns) >= -180, returns
-
-
-def greedy_return(agent, env, params, actor, *, count=64, steps=200):
-    """The mean return of one episode each."""
-
-    @jax.jit
-    def play(key):
-        reset_key, step_key = jax.random.split(key)
-        obs, state = jax.vmap(env.reset, in_axes=(0, None))(
-            jax.random.split(reset_key, count), params
-        )
-
-        def step(carry, key):
-            obs, state = carry
-            outputs = agent.assess(actor, obs, jnp.zeros((count, 0))).outputs
-            obs, state, reward, *_ = jax.vmap(env.step, in_axes=(0, 0, 0, None))(
-                jax.random.split(key, count), state, actor.head.mode(outputs), params
-            )
-            return (obs, state), reward
-
-        return jax.lax.scan(step, (obs, state), jax.random.split(step_key, steps))[1].sum(axis=0)
-
-    return float(play(jax.random.key(99)).mean())
