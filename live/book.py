@@ -152,12 +152,12 @@ class Book:
             raise JaxtradeError(f"{len(closes)} closes for the symbols {', '.join(symbols)}")
         if equity is None:
             equity = self.value(dict(zip(symbols, closes, strict=True)))
+        equity = float(equity)
         growth = self._growth(equity)
         index = self.index * (1.0 + growth)
         day_index = self.index if start_s // DAY_SECONDS != self.day else self.day_index
-        numbers: list[float] = []
         opened = [self._at(symbol, price) for symbol, price in zip(symbols, closes, strict=True)]
-        numbers += [value / equity if equity > 0 else 0.0 for value, _, _ in opened]
+        numbers = [value / equity if equity > 0 else 0.0 for value, _, _ in opened]
         numbers += [earned for _, earned, _ in opened]
         numbers += [float(bars) for _, _, bars in opened]
         peak = max(self.peak_index, index)
@@ -215,7 +215,7 @@ class Book:
         held = self.holdings.get(symbol)
         if held is None:
             return 0.0, 0.0, 0
-        quantity = float(held.quantity)
+        quantity, price = float(held.quantity), float(price)
         gain = held.gain + quantity * (price - held.price)
         earned = gain / self.capital if self.capital > 0 else 0.0
         return quantity * price, held.open_return + earned, held.bars_held + 1
@@ -226,10 +226,49 @@ class Book:
             held = self.holdings.get(symbol)
             if held is not None:
                 _, held.open_return, held.bars_held = self._at(symbol, price)
-                held.price, held.gain = price, 0.0
+                held.price, held.gain = float(price), 0.0
         if event.start_s // DAY_SECONDS != self.day:
             self.day, self.day_index = event.start_s // DAY_SECONDS, self.index
-        self.last_return = self._growth(event.equity)
+        self.last_return = self._growth(marked.equity)
         self.index *= 1.0 + self.last_return
         self.peak_index = max(self.peak_index, self.index)
-        self.capital, self.is_ruined = event.equity, marked.is_ruined
+        self.capital, self.is_ruined = marked.equity, marked.is_ruined
+
+
+DEPOSIT_SHARE = 0.01
+"""A difference of more than this of the equity was no interest or dividend, but a deposit."""
+
+_NOISE = 1e-9
+"""A difference of no more than this of the equity is rounding."""
+
+
+def share_of_difference(
+    books: Mapping[str, Book], broker_equity: float, prices: Mapping[str, float]
+) -> dict[str, Decimal]:
+    """What the broker's equity has beyond the books, shared out; their sum is the difference.
+
+    Interest, dividends and funding go to the agents by the gross value of their positions, by
+    equity where none has one. What is too much for that, or has no one to go to, is for "": a
+    deposit or a withdrawal, which no agent has earned. Nothing where the two agree but for
+    rounding, or the equity is no number.
+    """
+    equity = sum(book.value(prices) for book in books.values())
+    difference = broker_equity - equity
+    if not math.isfinite(difference) or abs(difference) <= _NOISE * abs(broker_equity):
+        return {}
+    agents = {name: book for name, book in sorted(books.items()) if name}
+    parts = {name: book.gross(prices) for name, book in agents.items()}
+    if not sum(parts.values()) > 0:
+        parts = {name: max(book.value(prices), 0.0) for name, book in agents.items()}
+    total = sum(parts.values())
+    if abs(difference) > DEPOSIT_SHARE * abs(equity) or not total > 0:
+        return {"": _cents(difference)}
+    shares = {name: _cents(difference * part / total) for name, part in parts.items() if part > 0}
+    last = max(shares, key=lambda name: parts[name])
+    shares[last] += _cents(difference) - sum(shares.values())
+    return {name: share for name, share in shares.items() if share}
+
+
+def _cents(amount: float) -> Decimal:
+    """An amount of money as a decimal of eight places."""
+    return Decimal(f"{amount:.8f}")
