@@ -62,7 +62,7 @@ def told(kind, at_ns=3, **fields):
 
 def test_ids_follow_from_the_decision():
     assert KEY == "ppo/SPY/1700000000/target/0"
-    assert CID == orders.make_cid(KEY)
+    assert orders.make_cid(KEY) == CID
     assert len(CID) == 16 and set(CID) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")
     others = {
         orders.make_cid(orders.decision_key(agent, symbol, start, leg, attempt))
