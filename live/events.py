@@ -300,12 +300,13 @@ class BarDecided(Event):
 
     requested, target: exposures of its symbols before and after the policy's risk review, as
     fractions of its equity; inputs_hash: of all that the graph was told; verdict: what became of
-    it ("traded", "held", or why not); equity: of its sub-account at the bar's close; closes: of its
-    symbols, quote currency.
+    it ("traded", "held", or why not); equity: of its sub-account at the bar's close; symbols: its
+    symbols, in the order of all that is one number each; closes: of these, quote currency.
     """
 
     agent: str
     start_s: int
+    symbols: tuple[str, ...]
     model: str
     inputs_hash: str
     requested: tuple[float, ...]

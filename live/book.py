@@ -1,0 +1,274 @@
+"""The book of one agent: its cash and positions, and the memory behind the account vector.
+
+    book = Book()
+    book.apply(CashMoved(...))                           # what it may trade with
+    book.fill("SPY", Decimal(3), Decimal("401.2"))       # each execution, signed, once
+    book.pay(Decimal("0.35"))                            # its fee
+    marked = book.preview(("SPY",), (402.0,), start_s)   # what a policy is told at a bar's close
+    book.apply(BarDecided(...))                          # that bar is booked
+
+Cash and quantities are `Decimal` sums without rounding, so that their order does not matter. The
+rest is float64 and is what `ledger.Account` keeps: growth from bar to bar, multiplied up (deposits
+leave it alone), its peak, its value before the day's first bar; of each open position what it has
+earned without costs, as a sum of fractions of the equity at each bar's start, and for how many bars
+it is held. Prices are in the account's currency. Invariant: equity = cash + quantities · prices.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from decimal import Context, Decimal
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxtrade.live.events import BarDecided, CashMoved, PositionAdjusted
+from jaxtrade.specs import JaxtradeError
+
+CARRY = "carry"
+"""The reason of a `CashMoved` that was earned or paid, and is no deposit."""
+
+DAY_SECONDS = 86_400
+
+MIN_GROWTH = 1e-3
+"""A bar that leaves no more of the equity is ruin, and booked as this; as in `ledger`."""
+
+_EXACT = Context(prec=200)
+"""Wide enough that no sum or product of prices and quantities is ever rounded."""
+
+_NONE = Decimal(0)
+
+
+@dataclasses.dataclass(slots=True)
+class Holding:
+    """An open position: signed quantity; price it was last marked at; what it has gained since the
+    last bar, account currency; what it had earned by then, as a sum of fractions of equity; bars
+    held by then.
+    """
+
+    quantity: Decimal
+    price: float
+    gain: float = 0.0
+    open_return: float = 0.0
+    bars_held: int = 0
+
+
+class Marked(NamedTuple):
+    """An agent's account at the close of a bar.
+
+    equity: account currency; vector: f32[3A + 3] as `ledger.account_vector`; reward: logarithmic
+    growth of the equity in this bar; is_ruined: then or before.
+    """
+
+    equity: float
+    vector: NDArray[np.float32]
+    reward: float
+    is_ruined: bool
+
+
+@dataclasses.dataclass(slots=True)
+class Book:
+    """Money of one agent.
+
+    cash: account currency, exact; holdings: by symbol, open ones only; capital: equity at the last
+    bar and what was allotted since; index: growth since the start, 1 then; peak_index, day_index:
+    the highest, and at the start of `day` (days since 1970, UTC; -1 before the first bar);
+    last_return: of the last bar.
+    """
+
+    cash: Decimal = _NONE
+    holdings: dict[str, Holding] = dataclasses.field(default_factory=dict)
+    capital: float = 0.0
+    index: float = 1.0
+    peak_index: float = 1.0
+    day_index: float = 1.0
+    day: int = -1
+    last_return: float = 0.0
+    is_ruined: bool = False
+
+    def apply(self, event: CashMoved | PositionAdjusted | BarDecided) -> None:
+        """Book an event of this agent. Executions come through `fill` and `pay`, by the one who
+        knows which of them are new.
+        """
+        if isinstance(event, CashMoved):
+            self.cash = _EXACT.add(self.cash, event.amount)
+            if event.reason != CARRY:
+                self.capital += float(event.amount)
+        elif isinstance(event, PositionAdjusted):
+            self.fill(event.symbol, event.quantity, event.price)
+        else:
+            self._mark(event)
+
+    def quantity(self, symbol: str) -> Decimal:
+        """What is held, signed."""
+        holding = self.holdings.get(symbol)
+        return _NONE if holding is None else holding.quantity
+
+    def fill(self, symbol: str, quantity: Decimal, price: Decimal) -> None:
+        """An execution of a signed quantity; its fee is paid apart."""
+        self._trade(symbol, quantity, _EXACT.multiply(quantity, price), price)
+
+    def correct(
+        self, symbol: str, wrong: tuple[Decimal, Decimal], right: tuple[Decimal, Decimal]
+    ) -> None:
+        """Replace an execution that was booked by what it really was; each (signed quantity,
+        price), a quantity of 0 for one that never was.
+        """
+        quantity = _EXACT.subtract(right[0], wrong[0])
+        amount = _EXACT.subtract(_EXACT.multiply(*right), _EXACT.multiply(*wrong))
+        self._trade(symbol, quantity, amount, right[1] if right[0] else wrong[1])
+
+    def pay(self, amount: Decimal) -> None:
+        """A fee, or the change of one; negative for a rebate."""
+        self.cash = _EXACT.subtract(self.cash, amount)
+
+    def value(self, prices: Mapping[str, float]) -> float:
+        """Equity at some prices; a position without one counts at its last."""
+        return float(self.cash) + sum(
+            float(held.quantity) * prices.get(symbol, held.price)
+            for symbol, held in self.holdings.items()
+        )
+
+    def gross(self, prices: Mapping[str, float]) -> float:
+        """Sum of the absolute values of the positions."""
+        return sum(
+            abs(float(held.quantity)) * abs(prices.get(symbol, held.price))
+            for symbol, held in self.holdings.items()
+        )
+
+    def preview(
+        self,
+        symbols: Sequence[str],
+        closes: Sequence[float],
+        start_s: int,
+        equity: float | None = None,
+    ) -> Marked:
+        """What the `BarDecided` of the bar that started at `start_s` will make of the account.
+
+        closes: f64[A], of its symbols; equity: where it is known better than from fills.
+        """
+        if len(symbols) != len(closes):
+            raise JaxtradeError(f"{len(closes)} closes for the symbols {', '.join(symbols)}")
+        if equity is None:
+            equity = self.value(dict(zip(symbols, closes, strict=True)))
+        equity = float(equity)
+        growth = self._growth(equity)
+        index = self.index * (1.0 + growth)
+        day_index = self.index if start_s // DAY_SECONDS != self.day else self.day_index
+        opened = [self._at(symbol, price) for symbol, price in zip(symbols, closes, strict=True)]
+        numbers = [value / equity if equity > 0 else 0.0 for value, _, _ in opened]
+        numbers += [earned for _, earned, _ in opened]
+        numbers += [float(bars) for _, _, bars in opened]
+        peak = max(self.peak_index, index)
+        numbers += [1.0 - index / peak, index / day_index - 1.0, growth]
+        return Marked(
+            equity=equity,
+            vector=np.array(numbers, np.float32),
+            reward=math.log1p(growth),
+            is_ruined=self.is_ruined or growth <= MIN_GROWTH - 1.0,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values for JSON, which read back as the same book."""
+        tree = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        tree["cash"] = str(self.cash)
+        tree["holdings"] = {
+            symbol: {**dataclasses.asdict(held), "quantity": str(held.quantity)}
+            for symbol, held in sorted(self.holdings.items())
+        }
+        return tree
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any]) -> "Book":
+        """The book that `to_json` wrote."""
+        holdings = {
+            symbol: Holding(**{**held, "quantity": Decimal(held["quantity"])})
+            for symbol, held in tree["holdings"].items()
+        }
+        return cls(**{**tree, "cash": Decimal(tree["cash"]), "holdings": holdings})
+
+    def _trade(self, symbol: str, quantity: Decimal, amount: Decimal, price: Decimal) -> None:
+        """Change a position by a quantity for an amount of cash, about `price` each."""
+        self.cash = _EXACT.subtract(self.cash, amount)
+        held = self.holdings.get(symbol)
+        if held is None:
+            if quantity:
+                self.holdings[symbol] = Holding(quantity=quantity, price=float(price))
+            return
+        before, held.quantity = held.quantity, _EXACT.add(held.quantity, quantity)
+        if not held.quantity:
+            del self.holdings[symbol]
+        elif (before > 0) == (held.quantity > 0):
+            held.gain += float(quantity) * held.price - float(amount)
+        else:
+            self.holdings[symbol] = Holding(quantity=held.quantity, price=float(price))
+
+    def _growth(self, equity: float) -> float:
+        """Return of the bar that ends with this equity."""
+        if self.capital <= 0:
+            return 0.0
+        return max(equity / self.capital, MIN_GROWTH) - 1.0
+
+    def _at(self, symbol: str, price: float) -> tuple[float, float, int]:
+        """Of a position at a bar's close: its value, what it has earned, for how many bars."""
+        held = self.holdings.get(symbol)
+        if held is None:
+            return 0.0, 0.0, 0
+        quantity, price = float(held.quantity), float(price)
+        gain = held.gain + quantity * (price - held.price)
+        earned = gain / self.capital if self.capital > 0 else 0.0
+        return quantity * price, held.open_return + earned, held.bars_held + 1
+
+    def _mark(self, event: BarDecided) -> None:
+        marked = self.preview(event.symbols, event.closes, event.start_s, event.equity)
+        for symbol, price in zip(event.symbols, event.closes, strict=True):
+            held = self.holdings.get(symbol)
+            if held is not None:
+                _, held.open_return, held.bars_held = self._at(symbol, price)
+                held.price, held.gain = float(price), 0.0
+        if event.start_s // DAY_SECONDS != self.day:
+            self.day, self.day_index = event.start_s // DAY_SECONDS, self.index
+        self.last_return = self._growth(marked.equity)
+        self.index *= 1.0 + self.last_return
+        self.peak_index = max(self.peak_index, self.index)
+        self.capital, self.is_ruined = marked.equity, marked.is_ruined
+
+
+DEPOSIT_SHARE = 0.01
+"""A difference of more than this of the equity was no interest or dividend, but a deposit."""
+
+_NOISE = 1e-9
+"""A difference of no more than this of the equity is rounding."""
+
+
+def share_of_difference(
+    books: Mapping[str, Book], broker_equity: float, prices: Mapping[str, float]
+) -> dict[str, Decimal]:
+    """What the broker's equity has beyond the books, shared out; their sum is the difference.
+
+    Interest, dividends and funding go to the agents by the gross value of their positions, by
+    equity where none has one. What is too much for that, or has no one to go to, is for "": a
+    deposit or a withdrawal, which no agent has earned. Nothing where the two agree but for
+    rounding, or the equity is no number.
+    """
+    equity = sum(book.value(prices) for book in books.values())
+    difference = broker_equity - equity
+    if not math.isfinite(difference) or abs(difference) <= _NOISE * abs(broker_equity):
+        return {}
+    agents = {name: book for name, book in sorted(books.items()) if name}
+    parts = {name: book.gross(prices) for name, book in agents.items()}
+    if not sum(parts.values()) > 0:
+        parts = {name: max(book.value(prices), 0.0) for name, book in agents.items()}
+    total = sum(parts.values())
+    if abs(difference) > DEPOSIT_SHARE * abs(equity) or not total > 0:
+        return {"": _cents(difference)}
+    shares = {name: _cents(difference * part / total) for name, part in parts.items() if part > 0}
+    last = max(shares, key=lambda name: parts[name])
+    shares[last] += _cents(difference) - sum(shares.values())
+    return {name: share for name, share in shares.items() if share}
+
+
+def _cents(amount: float) -> Decimal:
+    """An amount of money as a decimal of eight places."""
+    return Decimal(f"{amount:.8f}")
