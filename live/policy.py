@@ -7,6 +7,7 @@ more. What is refused, be it an input or a result, leaves the carry as it was.
 """
 
 import base64
+import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,6 +71,7 @@ class OnnxPolicy:
         """
         name = "the bundle" if isinstance(bundle, bytes) else str(bundle)
         content = bundle if isinstance(bundle, bytes) else read_bytes(bundle)
+        self.sha256 = hashlib.sha256(content).hexdigest()
         self._session = _session(content, threads, name)
         texts = self._session.get_modelmeta().custom_metadata_map
         if METADATA_KEY not in texts or EXPLAIN_KEY not in texts:
@@ -125,6 +127,7 @@ class OnnxPolicy:
             mine[...] = given
         self.bars_seen = int(carry.bars_seen)
         self._turn = 0
+        self._asked: int | None = None
         self._has_decided = False
 
     def decide(
@@ -136,8 +139,9 @@ class OnnxPolicy:
             JaxtradeError: an input of another shape, or not finite (a limit may be infinite), or
                 a bar that leaves the carry or the target not finite. The carry is then as it was.
         """
-        turn = self._turn
+        turn, self._asked = self._turn, None
         self._buffers.tell(turn, (bar, context, clock, mask, account, limits))
+        self._asked = turn
         self._session.run_with_iobinding(self._decides[turn])
         decision = Decision(*self._buffers.read(1 - turn))
         self._buffers.keep_memory(turn)
@@ -145,6 +149,14 @@ class OnnxPolicy:
         self._has_decided = True
         self.bars_seen += 1
         return decision
+
+    @property
+    def inputs_hash(self) -> str:
+        """Of all that the last decision was made of, the carry before it included: 32 hex digits.
+
+        "" where what it was told was refused, or there was none yet.
+        """
+        return "" if self._asked is None else self._buffers.hashed(self._asked)
 
     def explain(self) -> dict[str, float]:
         """What each feature and each number of the account added to the last choice.
