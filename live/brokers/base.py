@@ -38,12 +38,14 @@ class Instrument:
 class Capabilities:
     """What a broker can do by itself.
 
-    holds_exits: stop and limit orders that guard a position work at the broker, also when the
-    engine is not there; without it the engine watches prices; books_at_once: an `AccountState` holds
-    all fills told before it and nothing else, so that what it has beyond them is interest, dividends
-    or a deposit; max_requests_per_second: 0 for any.
+    sends_bars: it sends finished bars; without it they are built of its ticks; holds_exits: stop
+    and limit orders that guard a position work at the broker, also when the engine is not there;
+    without it the engine watches prices; books_at_once: an `AccountState` holds all fills told
+    before it and nothing else, so that what it has beyond them is interest, dividends or a deposit;
+    max_requests_per_second: 0 for any.
     """
 
+    sends_bars: bool = True
     holds_exits: bool = True
     books_at_once: bool = False
     has_history: bool = True
