@@ -33,7 +33,14 @@ from jaxtrade.storage import read_bytes, write_atomic
 FILE = "settings.yaml"
 
 HOT_SECTIONS = ("guard", "protections", "decisions")
-HOT_OF_AGENT = ("limits", "no_trade_band", "stop_loss", "take_profit", "max_order_age_s")
+HOT_OF_AGENT = (
+    "limits",
+    "no_trade_band",
+    "minimum_order",
+    "stop_loss",
+    "take_profit",
+    "max_order_age_s",
+)
 """What may be changed while the engine runs; the rest takes a restart, a model a swap."""
 
 Option = bool | int | float | str
@@ -62,10 +69,12 @@ class AgentSettings:
     is followed; symbols: the broker's names of what it trades, in the order of the bundle, by
     default the bundle's own; budget: fraction of the account's equity that is allotted to it.
 
-    limits: hard limits of the policy's risk review by name, over the bundle's; no_trade_band: null
-    is the bundle's; stop_loss, take_profit: distance from the entry, fraction of the price, 0 for
-    none; max_order_age_s: after which what is not filled is cancelled; shadow_bars: for which a new
-    version only watches; online: whether transitions are kept for a trainer.
+    limits: hard limits of the policy's risk review by name, over the bundle's; no_trade_band:
+    change of exposure up to which no trade is made, null is the bundle's; minimum_order: exposure
+    below which no order is worth its ticket; stop_loss, take_profit: distance from the entry,
+    fraction of the price, 0 for none; max_order_age_s: after which what is not filled is cancelled,
+    null for two bars; shadow_bars: for which a new version only watches; online: whether
+    transitions are kept for a trainer.
     """
 
     name: str
@@ -74,9 +83,10 @@ class AgentSettings:
     budget: float = 1.0
     limits: dict[str, float] = dataclasses.field(default_factory=dict)
     no_trade_band: float | None = None
+    minimum_order: float = 0.0
     stop_loss: float = 0.0
     take_profit: float = 0.0
-    max_order_age_s: float = 60.0
+    max_order_age_s: float | None = None
     shadow_bars: int = 0
     online: bool = False
 
@@ -94,7 +104,10 @@ class AgentSettings:
         right = "a fraction of the price from 0 to below 1"
         require(0 <= self.stop_loss < 1, "stop_loss", self.stop_loss, right)
         require(0 <= self.take_profit < math.inf, "take_profit", self.take_profit, "0 or more")
-        require_seconds("max_order_age_s", self.max_order_age_s)
+        least = self.minimum_order
+        require(0 <= least < 1, "minimum_order", least, "an exposure from 0 to below 1")
+        if self.max_order_age_s is not None:
+            require_seconds("max_order_age_s", self.max_order_age_s)
         require(self.shadow_bars >= 0, "shadow_bars", self.shadow_bars, "0 or more")
 
     def reviewed_by(self, limits: RiskLimits) -> RiskLimits:
