@@ -46,7 +46,7 @@ class PaperBroker:
             ...
     """
 
-    capabilities = Capabilities(holds_exits=True, has_history=True)
+    capabilities = Capabilities(books_at_once=True, history_bars=1 << 30)
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class PaperBroker:
             JaxtradeError: the file is another's, or cannot be opened.
         """
         self._feed = feed
-        self._clock = SystemClock() if clock is None else clock
+        self.clock = SystemClock() if clock is None else clock
         self._speed = speed
         self._with_quotes = with_quotes
         self._queue: deque[BrokerEvent] = deque()
@@ -123,8 +123,8 @@ class PaperBroker:
 
         self._queue.clear()
         self._change(connected)
-        if isinstance(self._clock, SimulatedClock):
-            self._clock.advance_to(self._books.at_ns)
+        if isinstance(self.clock, SimulatedClock):
+            self.clock.advance_to(self._books.at_ns)
         self._is_connected = True
         self._next_row = self._books.row
         self._tell_bars()
@@ -182,7 +182,7 @@ class PaperBroker:
         """The account, as it is."""
         self._require_connection()
         self._sync()
-        return self._books.snapshot(self._clock.wall_ns())
+        return self._books.snapshot(self.clock.wall_ns())
 
     # --- orders --------------------------------------------------------------------------------
 
@@ -258,8 +258,8 @@ class PaperBroker:
                 await asyncio.sleep(1.0 / self._speed)
                 if self._queue or not self._is_connected:
                     continue  # orders came while it waited
-            if isinstance(self._clock, SimulatedClock):
-                self._clock.advance_to(due_ns)
+            if isinstance(self.clock, SimulatedClock):
+                self.clock.advance_to(due_ns)
             self._sync()
             self._change(self._feed.advance)
             self._queue.append(self._books.account_state())
