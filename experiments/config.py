@@ -16,14 +16,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from jaxtrade.experiments.build import REST, build, plain, require, unknown_key
-from jaxtrade.experiments.overrides import (
-    change_tree,
-    compose_tree,
-    expand,
-    read_yaml,
-    write_yaml,
-)
+from jaxtrade import overrides as language
+from jaxtrade.build import REST, build, plain, require, unknown_key
+from jaxtrade.overrides import ConfigFiles, change_tree, compose_tree, read_yaml, write_yaml
 from jaxtrade.specs import JaxtradeError, RiskLimits
 
 __all__ = [
@@ -57,6 +52,15 @@ ENVIRONMENTS = (
 """Those of one asset, which a run can train in."""
 
 TRACKERS = ("none", "wandb", "tensorboard")
+
+FILES = ConfigFiles(
+    primary="config",
+    groups=("agent", "data", "env"),
+    open_keys=("env.features", "env.rewards", "agent"),
+    framed="env.features",
+    refused={"env=portfolio": "several assets are for Python so far: jaxtrade.make"},
+)
+"""A run's; the group `preset`, which no one chooses, follows from the agent and the environment."""
 
 CHOICE_OF_KIND = {"synthetic": "data=synthetic", "file": "data=csv"}
 
@@ -271,7 +275,12 @@ def compose(overrides: Sequence[str]) -> Config:
         JaxtradeError: a text that cannot be read, an unknown key or option, a sweep, a value that
             is missing, of the wrong type or out of range.
     """
-    return build(Config, compose_tree(overrides))
+    return build(Config, compose_tree(FILES, overrides))
+
+
+def expand(overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of each run of a sweep; see `jaxtrade.overrides.expand`."""
+    return language.expand(FILES, overrides)
 
 
 def apply(config: Config, overrides: Sequence[str]) -> Config:
@@ -280,7 +289,7 @@ def apply(config: Config, overrides: Sequence[str]) -> Config:
     Raises:
         JaxtradeError: as `compose`.
     """
-    return build(Config, change_tree(as_dict(config), overrides))
+    return build(Config, change_tree(FILES, as_dict(config), overrides))
 
 
 def as_dict(config: Config) -> dict[str, Any]:

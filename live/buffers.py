@@ -1,5 +1,6 @@
 """The memory between a policy and onnxruntime, which reads and writes it in place."""
 
+import hashlib
 import math
 from typing import Any
 
@@ -59,6 +60,7 @@ class Buffers:
         results = sum(math.prod(written[name]) for name in ("window", "indicators", "hidden"))
         self._new = [block[start : results + assets] for block in blocks]
         self._results = [block[results:] for block in blocks]
+        self._carries = [memoryview(block[:results]).cast("B") for block in blocks]
         self._fact_is_finite = np.ones(len(self._facts[0]), np.bool_)
         self._new_is_finite = np.ones(len(self._new[0]), np.bool_)
         self._all_facts = self._fact_is_finite.tobytes()
@@ -125,6 +127,12 @@ class Buffers:
         np.isfinite(self._facts[turn], self._fact_is_finite)
         if self._fact_is_finite.tobytes() != self._all_facts or allowed != self._good_limits:
             self._check(self._told[turn])
+
+    def hashed(self, turn: int) -> str:
+        """What a set was told and its carry, as 32 hex digits."""
+        digest = hashlib.blake2b(self._bytes[turn], digest_size=16)
+        digest.update(self._carries[turn])
+        return digest.hexdigest()
 
     def read(self, turn: int) -> tuple[F32, F32, int, int | Numbers, F32, F32, float, float]:
         """The numbers of the decision written into a set, in the order of `Decision`."""

@@ -3,6 +3,7 @@
 Wall clocks jump and have summer time; no timeout is measured with one.
 """
 
+import asyncio
 import time
 from typing import Protocol
 
@@ -16,6 +17,9 @@ class Clock(Protocol):
     def steady_ns(self) -> int:
         """Nanoseconds since some start; never goes back, never jumps."""
 
+    async def sleep(self, seconds: float) -> None:
+        """Let others work until some time has passed."""
+
 
 class SystemClock:
     """The machine's clocks."""
@@ -27,6 +31,10 @@ class SystemClock:
     def steady_ns(self) -> int:
         """Nanoseconds of the monotonic clock."""
         return time.monotonic_ns()
+
+    async def sleep(self, seconds: float) -> None:
+        """Let others work until some time has passed."""
+        await asyncio.sleep(seconds)
 
 
 class SimulatedClock:
@@ -43,6 +51,11 @@ class SimulatedClock:
     def steady_ns(self) -> int:
         """Nanoseconds that have been passed with `advance` and `advance_to`."""
         return self._steady_ns
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass, and others work."""
+        self.advance(round(seconds * 1e9))
+        await asyncio.sleep(0)
 
     def advance(self, nanoseconds: int) -> None:
         """Let time pass on both clocks."""

@@ -7,6 +7,7 @@ more. What is refused, be it an input or a result, leaves the carry as it was.
 """
 
 import base64
+import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,10 @@ from jaxtrade.storage import read_bytes
 
 METADATA_KEY = "jaxtrade"
 EXPLAIN_KEY = "jaxtrade_explain"
-"""Where an ONNX file keeps the metadata, as JSON, and the explaining graph, as Base64."""
+GOLDEN_KEY = "jaxtrade_golden"
+"""Where an ONNX file keeps the metadata, as JSON, the explaining graph, as Base64, and some inputs
+with what it answered to them when it was exported, see `golden`; older files have none of these.
+"""
 
 
 class Decision(NamedTuple):
@@ -70,6 +74,7 @@ class OnnxPolicy:
         """
         name = "the bundle" if isinstance(bundle, bytes) else str(bundle)
         content = bundle if isinstance(bundle, bytes) else read_bytes(bundle)
+        self.sha256 = hashlib.sha256(content).hexdigest()
         self._session = _session(content, threads, name)
         texts = self._session.get_modelmeta().custom_metadata_map
         if METADATA_KEY not in texts or EXPLAIN_KEY not in texts:
@@ -79,6 +84,7 @@ class OnnxPolicy:
             explaining = base64.b64decode(texts[EXPLAIN_KEY], validate=True)
         except ValueError as error:
             raise JaxtradeError(f"{name}: {error}") from error
+        self.golden = texts.get(GOLDEN_KEY, "")
         self._explainer = _session(explaining, threads, name)
         self._buffers = Buffers(self.metadata)
         try:
@@ -125,6 +131,7 @@ class OnnxPolicy:
             mine[...] = given
         self.bars_seen = int(carry.bars_seen)
         self._turn = 0
+        self._asked: int | None = None
         self._has_decided = False
 
     def decide(
@@ -136,8 +143,9 @@ class OnnxPolicy:
             JaxtradeError: an input of another shape, or not finite (a limit may be infinite), or
                 a bar that leaves the carry or the target not finite. The carry is then as it was.
         """
-        turn = self._turn
+        turn, self._asked = self._turn, None
         self._buffers.tell(turn, (bar, context, clock, mask, account, limits))
+        self._asked = turn
         self._session.run_with_iobinding(self._decides[turn])
         decision = Decision(*self._buffers.read(1 - turn))
         self._buffers.keep_memory(turn)
@@ -145,6 +153,14 @@ class OnnxPolicy:
         self._has_decided = True
         self.bars_seen += 1
         return decision
+
+    @property
+    def inputs_hash(self) -> str:
+        """Of all that the last decision was made of, the carry before it included: 32 hex digits.
+
+        "" where what it was told was refused, or there was none yet.
+        """
+        return "" if self._asked is None else self._buffers.hashed(self._asked)
 
     def explain(self) -> dict[str, float]:
         """What each feature and each number of the account added to the last choice.

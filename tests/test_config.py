@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import itertools
 import math
+import pathlib
 import subprocess
 import sys
 from importlib import resources
@@ -21,12 +22,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxtrade import agents
+from jaxtrade.build import build, plain
 from jaxtrade.costs import make_costs
 from jaxtrade.envs import MAKERS, make
 from jaxtrade.envs.params import make_params
 from jaxtrade.experiments import config as module
-from jaxtrade.experiments.build import build, plain
 from jaxtrade.experiments.config import (
+    FILES,
     AgentConfig,
     Config,
     DataConfig,
@@ -38,20 +40,24 @@ from jaxtrade.experiments.config import (
     from_yaml,
     to_yaml,
 )
-from jaxtrade.experiments.overrides import read_yaml
 from jaxtrade.indicators import INDICATORS
 from jaxtrade.market import Market
+from jaxtrade.overrides import read_yaml
 from jaxtrade.spans import split
 from jaxtrade.specs import FeatureSpec, JaxtradeError, RiskLimits
 from jaxtrade.synthetic import make_market
 
 CONF = resources.files("jaxtrade.conf")
-GROUPS = {
-    folder.name: sorted(file.name.removesuffix(".yaml") for file in folder.iterdir())
-    for folder in CONF.iterdir()
-    if folder.is_dir() and folder.name != "__pycache__"
-}
-PRESETS = GROUPS.pop("preset")  # chosen by no one
+
+
+def options_of(group):
+    """The files of a folder under conf/, by the names they are chosen with."""
+    files = CONF.joinpath(group).iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files)
+
+
+GROUPS = {group: options_of(group) for group in FILES.groups}
+PRESETS = options_of("preset")  # chosen by no one
 NEEDED = {"data=csv": ["data.path=bars.csv"]}
 CSV = ["data=csv", "data.path=bars.csv"]
 
@@ -70,8 +76,8 @@ def of_file():
 
 
 def test_groups_and_the_number_of_files():
-    assert {"agent", "data", "env"} <= set(GROUPS)
-    assert 4 < sum(map(len, GROUPS.values())) + 1 < 30
+    assert set(GROUPS) == {"agent", "data", "env"}
+    assert 4 < len(list(pathlib.Path(str(CONF)).rglob("*.yaml"))) < 30
 
 
 @pytest.mark.parametrize("options", list(itertools.product(*GROUPS.values())), ids="-".join)

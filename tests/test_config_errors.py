@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxtrade.experiments.build import build
+from jaxtrade.build import build
 from jaxtrade.experiments.config import (
     Config,
     apply,

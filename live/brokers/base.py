@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Protocol
 
+from jaxtrade.live.clock import Clock
 from jaxtrade.live.events import Bar, BrokerEvent, OrderFilled, OrderIntent
 
 
@@ -37,11 +38,16 @@ class Instrument:
 class Capabilities:
     """What a broker can do by itself.
 
-    holds_exits: stop and limit orders that guard a position work at the broker, also when the
-    engine is not there; without it the engine watches prices; max_requests_per_second: 0 for any.
+    sends_bars: it sends finished bars; without it they are built of its ticks; holds_exits: stop
+    and limit orders that guard a position work at the broker, also when the engine is not there;
+    without it the engine watches prices; books_at_once: an `AccountState` holds all fills told
+    before it and nothing else, so that what it has beyond them is interest, dividends or a deposit;
+    max_requests_per_second: 0 for any.
     """
 
+    sends_bars: bool = True
     holds_exits: bool = True
+    books_at_once: bool = False
     has_history: bool = True
     max_requests_per_second: float = 0.0
 
@@ -96,9 +102,13 @@ class Snapshot:
 
 
 class Broker(Protocol):
-    """One account at a broker."""
+    """One account at a broker.
+
+    clock: the time there, which is the machine's but where a market is replayed.
+    """
 
     capabilities: Capabilities
+    clock: Clock
 
     async def connect(self) -> None:
         """Open the transport and see a first snapshot. Raises NotConnectedError where it cannot."""

@@ -2,11 +2,14 @@
 
 Group choices (`data=csv`) are composed by Hydra; settings (`env.window=64`, `+env.features.x=true`,
 `~agent.gamma`) are then laid over the result, which may as well be the settings of an older run.
+Which files under `conf/` there are to choose from is told by `ConfigFiles`: those of a training
+run, or of live trading.
 Every fault ends as a JaxtradeError of one line. Hydra's folders, logging and changes of directory
 are not used, and its global state is left as it was.
 """
 
 import contextlib
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
@@ -28,41 +31,57 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from jaxtrade.experiments.build import join, nearest, unknown_key
+from jaxtrade.build import join, nearest, unknown_key
 from jaxtrade.specs import JaxtradeError
 
 CONF_MODULE = "jaxtrade.conf"
 
-PRESETS = "preset"
-"""The group that no one chooses: it follows from the agent and the environment."""
-
-OPEN_KEYS = ("env.features", "env.rewards", "agent")
-"""Where a run may add names of its own with +."""
-
-_FRAMED = re.compile(r"^([+~]*env\.features\.\w+)@(\w+)(?==|$)")
 _AT = "__at__"
-"""The key of a feature on a slower frame, `env.features.rsi@1h`, and what stands for its @ while
-Hydra reads it, to whom an @ means something else."""
+"""What stands for the @ in a key while Hydra reads it, to whom an @ means something else."""
 
 Tree = dict[str, Any]
 
 
-def compose_tree(overrides: Sequence[str]) -> Tree:
-    """The settings of one run: the defaults under `conf/`, choices and settings over them."""
-    choices, settings = _read(overrides)
-    return _resolved(_lay_over(_compose(choices), settings))
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConfigFiles:
+    """The files under `conf/` that one kind of configuration is made of.
+
+    primary: the file with the top-level settings and the default choices; groups: the folders that
+    can be chosen from; open_keys: where names of one's own may be added with +; framed: the key
+    whose names may have an @, as in `rsi@1h`; refused: what to say of an option that would be known
+    elsewhere, by `group=option`.
+    """
+
+    primary: str
+    groups: tuple[str, ...]
+    open_keys: tuple[str, ...] = ()
+    framed: str = ""
+    refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def framed_key(self) -> re.Pattern[str] | None:
+        """What finds a key with an @ at the start of an override."""
+        if not self.framed:
+            return None
+        return re.compile(rf"^([+~]*{re.escape(self.framed)}\.\w+)@(\w+)(?==|$)")
 
 
-def change_tree(tree: Mapping[str, Any], overrides: Sequence[str]) -> Tree:
+def compose_tree(files: ConfigFiles, overrides: Sequence[str]) -> Tree:
+    """One configuration: the defaults under `conf/`, choices and settings over them."""
+    choices, settings = _read(files, overrides)
+    return _resolved(_lay_over(files, _compose(files, choices), settings))
+
+
+def change_tree(files: ConfigFiles, tree: Mapping[str, Any], overrides: Sequence[str]) -> Tree:
     """`tree` with settings laid over it; a group choice replaces its group whole."""
-    choices, settings = _read(overrides)
+    choices, settings = _read(files, overrides)
     with _one_line_errors():
         config = OmegaConf.create(dict(tree))
     if choices:
-        composed = _compose(choices)
+        composed = _compose(files, choices)
         for group in choices:
             config[group] = composed[group]
-    return _resolved(_lay_over(config, settings))
+    return _resolved(_lay_over(files, config, settings))
 
 
 def read_yaml(text: str) -> object:
@@ -80,7 +99,7 @@ def write_yaml(tree: Mapping[str, Any]) -> str:
         return OmegaConf.to_yaml(OmegaConf.create(dict(tree)))
 
 
-def expand(overrides: Sequence[str]) -> list[list[str]]:
+def expand(files: ConfigFiles, overrides: Sequence[str]) -> list[list[str]]:
     """The overrides of each run of a sweep: the product of all `key=a,b`, `choice` and `range`.
 
     The last key varies fastest. Without a sweep there is one run. Every list is good for
@@ -91,7 +110,7 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     """
     with _hydra() as loader:
         parser = OverridesParser.create(config_loader=loader)
-        parsed = [_parse(text, parser) for text in overrides]
+        parsed = [_parse(files, text, parser) for text in overrides]
         for override in parsed:
             if override.is_sweep_override() and not _has_values(override):
                 raise JaxtradeError(
@@ -123,52 +142,53 @@ def _hydra() -> Iterator[ConfigLoader]:
         version.version_base = outer_base
 
 
-def _read(overrides: Sequence[str]) -> tuple[dict[str, str], list[Override]]:
+def _read(files: ConfigFiles, overrides: Sequence[str]) -> tuple[dict[str, str], list[Override]]:
     """Group choices, the last of each group, and settings in order."""
-    options = _options()
+    options = _options(files)
     parser = OverridesParser.create()
     choices: dict[str, str] = {}
     settings: list[Override] = []
     for text in overrides:
-        override = _parse(text, parser)
+        override = _parse(files, text, parser)
         if override.is_sweep_override():
             raise JaxtradeError(f"{text!r} is a sweep: add -m; a list is written key=[a,b]")
         if override.key_or_group in options:
-            choices[override.key_or_group] = _option(override, options[override.key_or_group])
+            group = override.key_or_group
+            choices[group] = _option(files, override, options[group])
         else:
             settings.append(override)
     return choices, settings
 
 
-def _options() -> dict[str, list[str]]:
-    """The groups under `conf/` and the options of each."""
+def _options(files: ConfigFiles) -> dict[str, list[str]]:
+    """The groups to choose from and the options of each."""
     with _hydra() as loader:
-        groups = [group for group in loader.list_groups("") if group not in ("hydra", PRESETS)]
-        return {group: loader.get_group_options(group) for group in groups}
+        return {group: loader.get_group_options(group) for group in files.groups}
 
 
-def _option(override: Override, options: list[str]) -> str:
+def _option(files: ConfigFiles, override: Override, options: list[str]) -> str:
     """The option that an override of a group chooses."""
     group, value = override.key_or_group, override.value()
     if override.get_key_element() != group:  # with +, ++ or ~
         raise JaxtradeError(f"{override.input_line!r}: choose with {group}={'|'.join(options)}")
     if value in options:
         return str(value)
-    if (group, value) == ("env", "portfolio"):
-        raise JaxtradeError("env=portfolio: several assets are for Python so far: jaxtrade.make")
+    if f"{group}={value}" in files.refused:
+        raise JaxtradeError(f"{group}={value}: {files.refused[f'{group}={value}']}")
     match = nearest(str(value), options)
     names = ", ".join(options)
     hint = f"did you mean {match!r}? ({names})" if match else f"choose from {names}"
     raise JaxtradeError(f"{group} has no option {override.get_value_string()!r}: {hint}")
 
 
-def _parse(text: str, parser: OverridesParser) -> Override:
+def _parse(files: ConfigFiles, text: str, parser: OverridesParser) -> Override:
     """One override in Hydra's grammar."""
+    readable = _readable(files, text)
     try:
-        override = parser.parse_override(_readable(text))
+        override = parser.parse_override(readable)
     except HydraException as error:
-        raise JaxtradeError(f"cannot read {text!r}: {_reason(text, error)}") from error
-    if _FRAMED.match(text):
+        raise JaxtradeError(f"cannot read {text!r}: {_reason(readable, error)}") from error
+    if readable != text:
         override.key_or_group = override.key_or_group.replace(_AT, "@")
         override.input_line = text
     if override.is_hydra_override():
@@ -181,14 +201,15 @@ def _parse(text: str, parser: OverridesParser) -> Override:
     return override
 
 
-def _readable(text: str) -> str:
+def _readable(files: ConfigFiles, text: str) -> str:
     """The override as Hydra can read it."""
-    return _FRAMED.sub(rf"\1{_AT}\2", text)
+    framed = files.framed_key
+    return text if framed is None else framed.sub(rf"\1{_AT}\2", text)
 
 
 def _reason(text: str, error: HydraException) -> str:
     """What is wrong with a text that Hydra's grammar refuses."""
-    key, _, value = _readable(text).partition("=")
+    key, _, value = text.partition("=")
     first_line = str(error).partition("\n")[0]
     if " while evaluating " in first_line:  # a function such as range(a)
         return first_line.rpartition("': ")[2]
@@ -197,13 +218,14 @@ def _reason(text: str, error: HydraException) -> str:
     return f"""put a value with special characters in quotes, as in '{key}="VALUE"'"""
 
 
-def _compose(choices: Mapping[str, str]) -> DictConfig:
+def _compose(files: ConfigFiles, choices: Mapping[str, str]) -> DictConfig:
     """The files under `conf/` for these choices, references not yet resolved."""
+    chosen = [f"{group}={choice}" for group, choice in choices.items()]
     with _hydra():
-        return hydra.compose("config", [f"{group}={choice}" for group, choice in choices.items()])
+        return hydra.compose(files.primary, chosen)
 
 
-def _lay_over(config: DictConfig, settings: Sequence[Override]) -> DictConfig:
+def _lay_over(files: ConfigFiles, config: DictConfig, settings: Sequence[Override]) -> DictConfig:
     """`config` with every setting changed, added or taken away, in order."""
     OmegaConf.set_struct(config, True)
     for override in settings:
@@ -212,7 +234,7 @@ def _lay_over(config: DictConfig, settings: Sequence[Override]) -> DictConfig:
         adds = override.is_add() or override.is_force_add()
         known = key in _dotted(tree)
         if not known and not adds:
-            raise _unknown(key, text, tree)
+            raise _unknown(files, key, text, tree)
         if known and override.is_add():
             raise JaxtradeError(f"{text!r}: {key} is there already: leave out the +")
         with _one_line_errors(text):
@@ -224,16 +246,16 @@ def _lay_over(config: DictConfig, settings: Sequence[Override]) -> DictConfig:
             try:
                 OmegaConf.update(config, key, override.value(), merge=True, force_add=adds)
             except (ConfigKeyError, ConfigAttributeError) as error:  # key={unknown:value}
-                raise _unknown(str(error.full_key), text, tree) from error
+                raise _unknown(files, str(error.full_key), text, tree) from error
     return config
 
 
-def _unknown(key: str, text: str, tree: Tree) -> JaxtradeError:
+def _unknown(files: ConfigFiles, key: str, text: str, tree: Tree) -> JaxtradeError:
     """The error for a key of `text` that `tree` does not have, with what may have been meant."""
     known = _dotted(tree)
     group = key.partition(".")[0]
-    for option in _options().get(group, ()):
-        if key in _dotted(_compose({group: option})):
+    for option in _options(files).get(group, ()):
+        if key in _dotted(_compose(files, {group: option})):
             return JaxtradeError(f"unknown setting {key!r}: it belongs to {group}={option}")
     parts = key.split(".")
     depths = (i for i in range(len(parts)) if ".".join(parts[: i + 1]) not in known)
@@ -248,7 +270,7 @@ def _unknown(key: str, text: str, tree: Tree) -> JaxtradeError:
     if not isinstance(node, dict):
         return JaxtradeError(f"unknown setting {key!r}: give the whole of {where!r}")
     error = unknown_key(parts[depth], node, where)
-    if where not in OPEN_KEYS or not text.startswith(key):
+    if where not in files.open_keys or not text.startswith(key):
         return error
     return JaxtradeError(f"{error} (to add it: +{text})")
 

@@ -1,0 +1,76 @@
+"""Upkeep of a journal's files, by path: each function opens a connection of its own, so the engine
+runs them in a thread beside the journal that writes, which none of them holds up.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from jaxtrade.live.journal import JournalError
+from jaxtrade.storage import sync_folder
+
+BACKUPS_KEPT = 7
+
+
+def checkpoint(path: Path | str) -> bool:
+    """Move what is in the log into the database, so that the log starts again; whether all moved,
+    which readers may hold up.
+    """
+    path = Path(path)
+    with _connected(path) as db:
+        _, in_log, moved = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    return in_log == moved
+
+
+def back_up(path: Path | str, folder: Path | str, *, at_ns: int, kept: int = BACKUPS_KEPT) -> Path:
+    """Copy a journal while it is written, check the copy, and drop all but the newest copies."""
+    path, folder = Path(path), Path(folder)
+    stamp = datetime.fromtimestamp(at_ns / 1e9, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    final = folder / f"journal-{stamp}.db"
+    temporary = folder / f".{final.name}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        with _connected(path) as source, contextlib.closing(sqlite3.connect(temporary)) as copy:
+            source.backup(copy)
+            # One file, whole by itself: a copy has no log beside it.
+            copy.execute("PRAGMA journal_mode = DELETE")
+        problem = damage(temporary)
+        if problem:
+            raise JournalError(f"cannot back up {path}: the copy is damaged: {problem}")
+        temporary.replace(final)
+        sync_folder(folder)
+        for old in backups(folder)[kept:]:
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        raise JournalError(f"cannot back up {path} to {folder}: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return final
+
+
+def backups(folder: Path | str) -> list[Path]:
+    """The copies in a folder, newest first."""
+    return sorted(Path(folder).glob("journal-*.db"), reverse=True)
+
+
+def damage(path: Path | str) -> str:
+    """What SQLite finds wrong with a database, in one line; "" where it is whole."""
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            found = [row[0] for row in db.execute("PRAGMA quick_check(3)")]
+    except sqlite3.Error as error:
+        return str(error)
+    return "" if found == ["ok"] else "; ".join(found).replace("\n", " ")
+
+
+@contextlib.contextmanager
+def _connected(path: Path) -> Iterator[sqlite3.Connection]:
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=5.0, isolation_level=None)) as db:
+            yield db
+    except sqlite3.Error as error:
+        raise JournalError(f"cannot use the journal {path}: {error}") from error

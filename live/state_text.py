@@ -1,0 +1,108 @@
+"""The text of a state: canonical JSON, of which its digest is taken, and back.
+
+An order is written as the statements that count, and read by folding them again, so that there is
+one way to make an order. The text of an order that is terminal is kept, since it hardly changes.
+"""
+
+import dataclasses
+import json
+import typing
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from jaxtrade.live.book import Book
+from jaxtrade.live.events import (
+    Event,
+    FeeReported,
+    OrderEvent,
+    OrderFilled,
+    OrderInitialized,
+    TradingState,
+    decode,
+    encode,
+)
+from jaxtrade.live.orders import Order, advance, begin
+from jaxtrade.live.records import AgentRecord, Marks, Position
+from jaxtrade.live.trades import Trades
+
+if TYPE_CHECKING:
+    from jaxtrade.live.state import State
+
+_PLAIN = ("last_seq", "run_id", "epoch", "forgotten_ns", "orders_seen")
+
+
+def write(state: "State") -> str:
+    """Canonical JSON: sorted names, orders and executions in the order in which they came."""
+    parts = {
+        name: json.dumps(value, sort_keys=True, separators=(",", ":"))
+        for name, value in _small(state).items()
+    }
+    parts["orders"] = f"[{','.join(_order(state, order) for order in state.orders.values())}]"
+    parts["external"] = f"[{','.join(map(encode, state.external.values()))}]"
+    parts["external_fees"] = f"[{','.join(map(encode, state.external_fees.values()))}]"
+    return "{" + ",".join(f'"{name}":{parts[name]}' for name in sorted(parts)) + "}"
+
+
+def load(state: "State", tree: dict[str, Any]) -> None:
+    """Fill an empty state with what `write` told."""
+    for name in _PLAIN:
+        setattr(state, name, tree[name])
+    for begun, told in tree["orders"]:
+        order = begin(typing.cast(OrderInitialized, _read("OrderInitialized", begun)))
+        for kind, body in told:
+            order = advance(order, typing.cast(OrderEvent, _read(kind, body)))
+        state.keep(order)
+    for body in tree["external"]:
+        fill = typing.cast(OrderFilled, _read("OrderFilled", body))
+        state.external[fill.execution_id] = fill
+    for body in tree["external_fees"]:
+        fee = typing.cast(FeeReported, _read("FeeReported", body))
+        state.external_fees[fee.execution_id] = fee
+    state.positions = {
+        symbol: Position(owner=owner, quantity=Decimal(quantity))
+        for symbol, (owner, quantity) in tree["positions"].items()
+    }
+    state.trades = Trades.from_json(tree["trades"])
+    state.agents = {name: AgentRecord(**one) for name, one in tree["agents"].items()}
+    state.books = {name: Book.from_json(one) for name, one in tree["books"].items()}
+    trading, state.trading_reason, state.is_latched = tree["trading"]
+    state.trading = TradingState(trading)
+    state.marks = Marks(**tree["marks"])
+    state.locks = {(name, symbol): until for name, symbol, until in tree["locks"]}
+    state.settings_version, state.settings, state.pending_settings = tree["settings"]
+    state.mismatches = tuple(tree["mismatches"])
+
+
+def _small(state: "State") -> dict[str, Any]:
+    """All but orders and executions, as plain values."""
+    return {
+        **{name: getattr(state, name) for name in _PLAIN},
+        "positions": {
+            symbol: [position.owner, str(position.quantity)]
+            for symbol, position in state.positions.items()
+        },
+        "trades": state.trades.to_json(),
+        "agents": {name: dataclasses.asdict(one) for name, one in state.agents.items()},
+        "books": {name: book.to_json() for name, book in state.books.items()},
+        "trading": [state.trading, state.trading_reason, state.is_latched],
+        "marks": dataclasses.asdict(state.marks),
+        "locks": [[*key, until] for key, until in sorted(state.locks.items())],
+        "settings": [state.settings_version, state.settings, state.pending_settings],
+        "mismatches": list(state.mismatches),
+    }
+
+
+def _order(state: "State", order: Order) -> str:
+    known = state.order_texts.get(order.cid)
+    if known is not None and known[0] is order:
+        return known[1]
+    begun = encode(OrderInitialized(at_ns=order.created_ns, cid=order.cid, intent=order.intent))
+    told = ",".join(f'["{type(one).__name__}",{encode(one)}]' for one in order.events())
+    text = f"[{begun},[{told}]]"
+    if order.is_terminal:
+        state.order_texts[order.cid] = order, text
+    return text
+
+
+def _read(kind: str, body: dict[str, Any]) -> Event:
+    return decode(kind, json.dumps(body))

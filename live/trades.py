@@ -1,0 +1,154 @@
+"""Round trips: what a position earned from flat to flat, which cooldowns and stop-loss guards ask.
+
+Amounts are in quote currency, fees included as they come; a fee or a correction that comes after a
+trade was closed changes its profit, as long as the trade is among those that are kept. An execution
+that turns a position around closes one trade and opens the next; its fee is on the second.
+"""
+
+import dataclasses
+from decimal import Decimal
+from typing import Any
+
+from jaxtrade.live.events import Leg
+from jaxtrade.live.orders import EXACT, NONE
+
+KEPT = 200
+"""Closed trades that are remembered."""
+
+
+@dataclasses.dataclass(slots=True)
+class OpenTrade:
+    """A trade that is on: signed units held, quote currency received less paid, and the gross
+    amount that was put in.
+    """
+
+    quantity: Decimal = NONE
+    cash: Decimal = NONE
+    invested: Decimal = NONE
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedTrade:
+    """A trade that is over.
+
+    leg: of the order that closed it; profit: quote currency, fees paid; invested: gross amount put
+    in; at_ns: UTC of the fill that closed it.
+    """
+
+    agent: str
+    symbol: str
+    leg: Leg
+    profit: Decimal
+    invested: Decimal
+    at_ns: int
+
+    @property
+    def fraction(self) -> float:
+        """Profit over what was put in, 0 where that was nothing."""
+        return float(self.profit) / float(self.invested) if self.invested else 0.0
+
+
+@dataclasses.dataclass(slots=True)
+class Trades:
+    """The open trade of each (agent, symbol), and the newest closed ones, oldest first."""
+
+    open: dict[tuple[str, str], OpenTrade] = dataclasses.field(default_factory=dict)
+    closed: list[ClosedTrade] = dataclasses.field(default_factory=list)
+
+    def fill(
+        self, agent: str, symbol: str, quantity: Decimal, price: Decimal, leg: Leg, at_ns: int
+    ) -> None:
+        """Book an execution of a signed quantity."""
+        trade = self.open.setdefault((agent, symbol), OpenTrade())
+        held = trade.quantity
+        if held and (held > 0) != (quantity > 0):
+            closing = max(quantity, -held) if quantity < 0 else min(quantity, -held)
+            self._book(trade, closing, EXACT.multiply(closing, price), NONE)
+            quantity = EXACT.subtract(quantity, closing)
+            if not trade.quantity:
+                self._close(agent, symbol, leg, at_ns)
+                trade = self.open.setdefault((agent, symbol), OpenTrade())
+        amount = EXACT.multiply(quantity, price)
+        self._book(trade, quantity, amount, abs(amount))
+        if not trade.quantity:
+            del self.open[agent, symbol]
+
+    def correct(
+        self, agent: str, symbol: str, quantity: Decimal, amount: Decimal, leg: Leg, at_ns: int
+    ) -> None:
+        """Book that executions were `quantity` more, signed, and cost `amount` more, than told."""
+        trade = self.open.get((agent, symbol))
+        if trade is None and not quantity:
+            self.pay(agent, symbol, amount)
+            return
+        trade = self.open.setdefault((agent, symbol), OpenTrade())
+        self._book(trade, quantity, amount, abs(amount) if quantity else NONE)
+        if not trade.quantity:
+            self._close(agent, symbol, leg, at_ns)
+
+    def pay(self, agent: str, symbol: str, amount: Decimal) -> None:
+        """Book a fee, on the open trade or else on the last one."""
+        trade = self.open.get((agent, symbol))
+        if trade is not None:
+            trade.cash = EXACT.subtract(trade.cash, amount)
+            return
+        for index in range(len(self.closed) - 1, -1, -1):
+            last = self.closed[index]
+            if (last.agent, last.symbol) == (agent, symbol):
+                profit = EXACT.subtract(last.profit, amount)
+                self.closed[index] = dataclasses.replace(last, profit=profit)
+                return
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, which read back as the same."""
+        return {
+            "open": [
+                [*key, str(trade.quantity), str(trade.cash), str(trade.invested)]
+                for key, trade in sorted(self.open.items())
+            ],
+            "closed": [
+                [one.agent, one.symbol, one.leg, str(one.profit), str(one.invested), one.at_ns]
+                for one in self.closed
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, tree: dict[str, Any]) -> "Trades":
+        """What `to_json` wrote."""
+        return cls(
+            open={
+                (agent, symbol): OpenTrade(*map(Decimal, numbers))
+                for agent, symbol, *numbers in tree["open"]
+            },
+            closed=[
+                ClosedTrade(
+                    agent=agent,
+                    symbol=symbol,
+                    leg=Leg(leg),
+                    profit=Decimal(profit),
+                    invested=Decimal(invested),
+                    at_ns=at_ns,
+                )
+                for agent, symbol, leg, profit, invested, at_ns in tree["closed"]
+            ],
+        )
+
+    @staticmethod
+    def _book(trade: OpenTrade, quantity: Decimal, amount: Decimal, invested: Decimal) -> None:
+        trade.quantity = EXACT.add(trade.quantity, quantity)
+        trade.cash = EXACT.subtract(trade.cash, amount)
+        trade.invested = EXACT.add(trade.invested, invested)
+
+    def _close(self, agent: str, symbol: str, leg: Leg, at_ns: int) -> None:
+        trade = self.open.pop((agent, symbol))
+        self.closed.append(
+            ClosedTrade(
+                agent=agent,
+                symbol=symbol,
+                leg=leg,
+                profit=trade.cash,
+                invested=trade.invested,
+                at_ns=at_ns,
+            )
+        )
+        del self.closed[:-KEPT]
