@@ -92,12 +92,12 @@ def test_without_lots_the_order_is_the_backtests(step):
 
 
 def test_with_lots_the_order_is_the_backtests_to_the_lot():
-    lot = 0.5
+    lot = 8.0
     rules = make_rules(costs=make_costs(), deposit=100_000.0, lot_size=lot)
     generator = np.random.default_rng(5)
     traded = 0
     for target, weights, price, log_equity, band, minimum in cases(150, seed=1):
-        price = np.clip(price, 0.5, None)
+        price = np.clip(price, 5, None)
         equity = 100_000.0 * np.exp(log_equity)
         lots = np.int32(np.trunc(weights * equity / (lot * price)))
         if generator.random() < 0.3:  # exactly three lots are three
@@ -111,15 +111,15 @@ def test_with_lots_the_order_is_the_backtests_to_the_lot():
         scene = scene_of(
             equity=equity,
             prices=dict(zip(SYMBOLS, price, strict=True)),
-            positions={s: Decimal(int(n)) * Decimal("0.5") for s, n in zip(SYMBOLS, lots, strict=True)},
-            instruments={symbol: instrument(symbol, "0.5") for symbol in SYMBOLS},
+            positions={s: Decimal(int(n)) * Decimal(8) for s, n in zip(SYMBOLS, lots, strict=True)},
+            instruments={symbol: instrument(symbol, "8") for symbol in SYMBOLS},
         )
         terms = terms_of(no_trade_band=band, minimum_order=minimum or 0.0)
         targets = dict(zip(SYMBOLS, np.float32(target).tolist(), strict=True))
         found = signed(plan(terms, targets, scene, start_s=0).intents)
         for i, symbol in enumerate(SYMBOLS):
             wanted = int(np.rint(expected[i] / value[i]))
-            assert found.get(symbol, 0) == Decimal(wanted) * Decimal("0.5")
+            assert found.get(symbol, 0) == Decimal(wanted) * 8
             traded += wanted != 0
     assert traded > 100
 
