@@ -13,10 +13,10 @@ from jaxtrade.live.events import AccountState, OrderIntent, Tick, TradingState
 from jaxtrade.live.execution import Execution
 from jaxtrade.live.guard import Refusal, View, check
 from jaxtrade.live.orders import Order, OrderStatus, make_cid
-from jaxtrade.live.planning import Scene, Terms
 from jaxtrade.live.positions import PositionStatus, position_status
 from jaxtrade.live.quotes import Quotes
 from jaxtrade.live.rates import Rates
+from jaxtrade.live.scene import Scene, Terms
 from jaxtrade.live.settings import LiveSettings
 from jaxtrade.live.state import SEVERITY, State
 

@@ -7,12 +7,12 @@ say so, and the engine opens nothing.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxtrade.live.alerts.rules import alerts_for
 from jaxtrade.live.events import Event
-from jaxtrade.live.journal import Journal, JournalError
+from jaxtrade.live.journal import Carry, Journal, JournalError
 from jaxtrade.live.state import State
 
 MOST_UNWRITTEN = 10_000
@@ -42,13 +42,9 @@ class Bookkeeper:
         self,
         events: Sequence[Event],
         *,
-        outbox: Sequence[str] = (),
-        carries: Sequence[tuple[str, int, bytes]] = (),
+        carries: Mapping[str, Carry] | None = None,
     ) -> None:
-        """Write durably what is about to be done, then apply it.
-
-        outbox: cids of the orders among it that are to be sent; carries: what agents remember,
-        as (agent, start_s, bytes).
+        """Write durably what is about to be done, then apply it; carries: what agents remember.
 
         Raises:
             JournalError: it is not on disk; nothing was applied, and nothing may be sent.
@@ -56,16 +52,18 @@ class Bookkeeper:
         self.settle()
         if self._unwritten:
             raise JournalError(f"the journal lacks {len(self._unwritten)} events: {self.trouble}")
-        self._write(events, durable=True, outbox=outbox, carries=carries)
+        self._write(events, durable=True, carries=carries)
         self._apply(events)
 
     def observe(
         self,
         *events: Event,
         durable: bool = False,
-        carries: Sequence[tuple[str, int, bytes]] = (),
+        carries: Mapping[str, Carry] | None = None,
     ) -> None:
         """Apply what has happened, and write it down now or as soon as that is possible."""
+        if not events:
+            return
         self.settle()
         if self._unwritten:
             self._unwritten.extend(events)

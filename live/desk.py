@@ -9,35 +9,27 @@ from typing import Any
 
 from jaxtrade.live.deciding import Decider, Made
 from jaxtrade.live.events import Bar, BarDecided
-from jaxtrade.live.policy import OnnxPolicy
 from jaxtrade.live.rows import Row, Rows, rows_of
 from jaxtrade.live.sections import DecisionSettings
 from jaxtrade.live.settings import AgentSettings
+from jaxtrade.live.swap import ModelSlot, Seat
 from jaxtrade.specs import JaxtradeError
 
 
 class Desk:
     """An agent at work.
 
-    symbols: what it trades, in the order of its policy; model: what the bundle is called; made: its
-    last decision, None before the first; attempts: orders of that decision so far, by symbol.
+    symbols: what it trades, in the order of its policy; slot: that policy, and those beside it;
+    made: its last decision, None before the first; attempts: orders of that decision so far, by
+    symbol; notes: what a person might want to know, the newest last.
     """
 
-    def __init__(
-        self,
-        settings: AgentSettings,
-        policy: OnnxPolicy,
-        *,
-        model: str,
-        decisions: DecisionSettings,
-    ) -> None:
-        """Raises JaxtradeError where the policy is of another number of symbols."""
+    def __init__(self, settings: AgentSettings, seat: Seat, decisions: DecisionSettings) -> None:
         self.settings = settings
         self.name = settings.name
-        self.symbols = settings.symbols or policy.metadata.symbols
-        self.model = model
+        self.symbols = seat.decider.symbols
         self.decisions = decisions
-        self.decider = self.decider_of(policy)
+        self.slot = ModelSlot(seat, shadow_bars=settings.shadow_bars)
         self.rows = Rows(
             self.symbols,
             bar_seconds=self.decider.bar_seconds,
@@ -47,14 +39,15 @@ class Desk:
         self.attempts: dict[str, int] = {}
         self.notes: list[str] = []
 
-    def decider_of(self, policy: OnnxPolicy) -> Decider:
-        """A policy at work on this agent's symbols, within its limits."""
-        return Decider(
-            policy,
-            self.symbols,
-            limits=self.settings.reviewed_by(policy.metadata.limits),
-            longest_ns=round(self.decisions.deadline_s * 1e9),
-        )
+    @property
+    def decider(self) -> Decider:
+        """The policy that trades, at work."""
+        return self.slot.active.decider
+
+    @property
+    def model(self) -> str:
+        """What its bundle is called."""
+        return self.slot.active.name
 
     @property
     def bar_seconds(self) -> int:
@@ -71,7 +64,7 @@ class Desk:
         """Other settings, from the next decision on."""
         self.settings, self.decisions = settings, decisions
         metadata = self.decider.policy.metadata
-        self.decider.set_limits(settings.reviewed_by(metadata.limits))
+        self.slot.set_limits(settings.reviewed_by(metadata.limits))
 
     def begin(
         self, histories: Sequence[Sequence[Bar]], carry: bytes | None, decided_s: int
@@ -103,13 +96,13 @@ class Desk:
         last = self.decider.last_start_s
         missed = [row for row in rows if last is None or row[0].start_s > last]
         newest = missed.pop() if missed else None
-        self.decider.see(missed)
+        self.slot.see(missed)
         self.rows.begin_after(self.decider.last_start_s)
         return newest
 
     def decide(self, row: Row, vector: Any, mask: Any = None) -> Made:
         """Decide on a row; `Made.held` says where the target is just what is held."""
-        self.made = self.decider.decide(row, vector, mask=mask)
+        self.made = self.slot.decide(row, vector, mask=mask)
         self.attempts = {}
         return self.made
 

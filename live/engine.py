@@ -10,7 +10,9 @@ moment is a deadline, and one keeper of the house looks after those, and shows s
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from jaxtrade.live import commanding
@@ -25,19 +27,18 @@ from jaxtrade.live.events import (
     BrokerDisconnected,
     BrokerEvent,
     EngineStopped,
-    Event,
     FeeReported,
     OrderEvent,
     OrderFilled,
     PositionReport,
     Tick,
-    TradingState,
 )
 from jaxtrade.live.governor import Governor
 from jaxtrade.live.house import House
-from jaxtrade.live.latency import Latencies
+from jaxtrade.live.meters import Meter
 from jaxtrade.live.session import Session
 from jaxtrade.live.status import status_of
+from jaxtrade.live.swaps import Swaps
 from jaxtrade.live.trading import Trading, has_ended
 
 YIELD_NS = 2_000_000
@@ -47,13 +48,14 @@ YIELD_NS = 2_000_000
 class Engine:
     """One account at work.
 
-    latencies: of decisions, and from a bar to its orders.
+    decision_latency: of policies; order_latency: from a bar to what it led to being handed over.
     """
 
-    def __init__(self, account: Account, *, folder: Any, beat: Callable[[], None]) -> None:
+    def __init__(self, account: Account, *, folder: Path, beat: Callable[[], None]) -> None:
         self.account = account
-        self.folder = folder
-        self.latencies = Latencies()
+        self.decision_latency, self.order_latency = Meter(), Meter()
+        self.started_ns = account.clock.wall_ns()
+        self.swaps = Swaps(account)
         self.session = Session(account, beat)
         self.trading = Trading(account)
         self.governor = Governor(account, self.trading, folder)
@@ -62,7 +64,7 @@ class Engine:
         self._one_at_a_time = asyncio.Lock()
         self._stopping = asyncio.Event()
         self.stop_reason = ""
-        self._is_replay_over = False
+        self._seen_ns = 0
 
     # --- life ----------------------------------------------------------------------------------
 
@@ -86,7 +88,6 @@ class Engine:
                 task.cancel()
             await asyncio.gather(keeper, follower, stopper, return_exceptions=True)
             await self._close()
-        account.books.journal.close()
 
     def stop(self, reason: str) -> None:
         """End in order: orders that work go on working."""
@@ -136,9 +137,11 @@ class Engine:
     async def deal_with(self, event: BrokerEvent) -> None:
         """What follows from an event of the broker."""
         account = self.account
-        if isinstance(event, Tick):
-            await self._see_tick(event)
-        elif isinstance(event, Bar):
+        if isinstance(event, Tick | Bar):
+            self._seen_ns = account.clock.steady_ns()
+            if isinstance(event, Tick):
+                await self._see_tick(event)
+                return
             await self._see_bar(event)
         elif isinstance(event, OrderEvent):
             await self._hear(event)
@@ -180,15 +183,18 @@ class Engine:
         desk = account.owners.get(bar.symbol)
         if desk is None:
             return
-        started = self.latencies.now()
+        started = time.perf_counter_ns()
         account.see_range(bar)
         row = desk.rows.add(bar, steady_ns=account.clock.steady_ns())
         if row is None:
             return
         self.governor.apply_pending()
-        await self.house.at_bar_boundary(desk, row)
-        await self.trading.decide(desk, row)
-        self.latencies.add(desk, started)
+        self.swaps.turn(desk)
+        vector = await self.trading.decide(desk, row)
+        self.order_latency.add_ns(time.perf_counter_ns() - started)
+        assert desk.made is not None
+        self.decision_latency.add_ns(desk.made.duration_ns)
+        self.swaps.follow(desk, row, vector)
         await self.governor.look()
 
     async def _hear(self, event: OrderEvent) -> None:
@@ -214,7 +220,6 @@ class Engine:
 
     async def _open(self) -> None:
         for desk, row in await self.session.open():
-            self.governor.apply_pending()
             await self.trading.decide(desk, row)
         now_ns = self.account.clock.wall_ns()
         for builder in set(self._builders.values()):
@@ -226,9 +231,10 @@ class Engine:
     async def _close(self) -> None:
         """The end: positions are kept or closed, as the settings say."""
         account = self.account
+        await self.swaps.close()
         with contextlib.suppress(NotConnectedError):
             is_flattening = account.settings.engine.on_stop == "flatten"
-            if is_flattening and account.is_connected and not self._is_replay_over:
+            if is_flattening and account.is_connected:
                 await account.execution.cancel_all("the engine stops")
                 await account.broker.close_all_positions()
             await account.broker.disconnect()
@@ -262,11 +268,8 @@ class Engine:
         dues = {builder.due_ns for builder in self._builders.values()}
         return [due for due in dues if due is not None]
 
-    @property
-    def is_killed(self) -> bool:
-        """Whether nothing is traded until a person says so."""
-        return self.account.state.trading is TradingState.KILLED
-
-    def listen(self, listener: Callable[[Event], None]) -> None:
-        """Be told of every event once it is applied."""
-        self.account.books.listeners.append(listener)
+    def data_age_s(self) -> float | None:
+        """Since the last bar or quote, by the steady clock; None before the first."""
+        if not self._seen_ns:
+            return None
+        return (self.account.clock.steady_ns() - self._seen_ns) / 1e9

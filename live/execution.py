@@ -6,7 +6,7 @@ for again, then everything in the symbol is cancelled, then the order is UNKNOWN
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from jaxtrade.live.bookkeeper import Bookkeeper
 from jaxtrade.live.brokers.base import Broker, NotConnectedError
@@ -22,6 +22,7 @@ from jaxtrade.live.events import (
     OrderSubmitted,
     OrderUnknown,
 )
+from jaxtrade.live.journal import Carry
 from jaxtrade.live.orders import Order, OrderStatus
 from jaxtrade.live.sections import EngineSettings
 
@@ -71,7 +72,7 @@ class Execution:
         intents: Sequence[OrderIntent],
         *,
         before: Sequence[Event] = (),
-        carries: Sequence[tuple[str, int, bytes]] = (),
+        carries: Mapping[str, Carry] | None = None,
     ) -> None:
         """Write down what led to orders, and them, in one commit; then hand them over.
 
@@ -80,9 +81,7 @@ class Execution:
         """
         now_ns = self._clock.wall_ns()
         started = [OrderInitialized(at_ns=now_ns, cid=each.cid, intent=each) for each in intents]
-        self._books.intend(
-            [*before, *started], outbox=[each.cid for each in intents], carries=carries
-        )
+        self._books.intend([*before, *started], carries=carries)
         for intent in intents:
             await self._hand_over(intent)
 

@@ -46,9 +46,9 @@ class House:
         now = account.clock.steady_ns()
         if account.execution.needs_evidence or (due is not None and due <= now):
             await self._look_after()
-        elif now - self._engine.session.compared_ns >= self._reconcile_ns():
+        elif self._is_compare_due(now):
             await self._compare()
-        self._protect_overdue(now)
+        self._note_unprotected(now)
 
     async def _turn(self) -> None:
         engine = self._engine
@@ -58,6 +58,7 @@ class House:
         await self._look_after()
         await engine.close_due_bars()
         await engine.governor.flatten()
+        engine.swaps.look()
         await self._protect()
         engine.account.books.settle()
         self._expire_rows()
@@ -67,22 +68,22 @@ class House:
     async def _look_after(self) -> None:
         account, session = self._engine.account, self._engine.session
         await account.execution.look_after()
-        age = account.clock.steady_ns() - session.compared_ns
-        if age >= self._reconcile_ns() or (account.execution.needs_evidence and age >= SECOND):
+        now = account.clock.steady_ns()
+        is_urgent = account.execution.needs_evidence and now - session.compared_ns >= SECOND
+        if is_urgent or self._is_compare_due(now):
             await self._compare()
 
     async def _compare(self) -> None:
         if self._engine.account.is_connected:
             await self._engine.session.compare()
 
-    def _reconcile_ns(self) -> int:
-        account = self._engine.account
-        seconds = account.settings.engine.reconcile_s
-        if any(order.is_doubtful for order in account.state.working_orders()):
-            seconds = min(seconds, 5.5)  # the second look that may prove an order absent
-        return round(seconds * SECOND)
+    def _is_compare_due(self, now: int) -> bool:
+        session = self._engine.session
+        seconds = self._engine.account.settings.engine.reconcile_s
+        is_again = 0 < session.again_ns <= now
+        return is_again or now - session.compared_ns >= round(seconds * SECOND)
 
-    def _protect_overdue(self, now: int) -> None:
+    def _note_unprotected(self, now: int) -> None:
         """Note since when positions have been without the stop that they are to have."""
         account = self._engine.account
         for symbol, desk in account.owners.items():
@@ -97,7 +98,7 @@ class House:
         """Repair what is unprotected; close what has been so for too long."""
         engine, account = self._engine, self._engine.account
         now = account.clock.steady_ns()
-        self._protect_overdue(now)
+        self._note_unprotected(now)
         limit = round(account.settings.engine.unprotected_s * SECOND)
         for symbol, since in list(self._unprotected.items()):
             is_overdue = now - since >= limit

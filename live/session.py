@@ -265,7 +265,7 @@ class Session:
         end_s = row[0].start_s + 2 * desk.bar_seconds
         if self._account.clock.wall_ns() < end_s * 1_000_000_000:
             return row
-        desk.decider.see([row])
+        desk.slot.see([row])
         desk.rows.begin_after(desk.decider.last_start_s)
         return None
 

@@ -12,7 +12,7 @@ def status_of(engine: "Engine") -> dict[str, Any]:
     """The state of everything; numbers that are not finite are left for JSON to make null."""
     account, state = engine.account, engine.account.state
     marks, equity = state.marks, account.equity
-    decision, order = engine.latencies.decision, engine.latencies.order
+    decision, order = engine.decision_latency, engine.order_latency
     return {
         "name": account.settings.name,
         "run_id": state.run_id,

@@ -72,7 +72,8 @@ def prepare(
 ) -> Seat:
     """A bundle that is whole and answers as it was exported; cold, for a thread.
 
-    like: the metadata of the policy that trades, which it then has to fit.
+    symbols: what it is to trade, none for those of the bundle; like: the metadata of the policy that
+    trades, which it then has to fit.
 
     Raises:
         JaxtradeError: it is damaged, of other symbols or bars, or answers otherwise.
@@ -83,6 +84,7 @@ def prepare(
             _require_fit(policy.metadata, like)
         if not golden.check(policy):
             raise JaxtradeError("has no golden answers: export the policy again")
+        symbols = symbols or policy.metadata.symbols
         return Seat(name=bundle.name, decider=Decider(policy, symbols, limits=limits))
     except JaxtradeError as error:
         raise JaxtradeError(f"{bundle.name}: {error}") from error

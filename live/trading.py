@@ -1,8 +1,11 @@
 """From a row of bars to orders: decide, plan, guard, write down, send. And what guards positions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from jaxtrade.live import planning
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxtrade.live import exits, planning
 from jaxtrade.live.account import Account
 from jaxtrade.live.desk import Desk
 from jaxtrade.live.events import (
@@ -15,13 +18,11 @@ from jaxtrade.live.events import (
     TradingState,
     TradingStateChanged,
 )
-from jaxtrade.live.journal import JournalError
+from jaxtrade.live.journal import Carry, JournalError
 from jaxtrade.live.marks import account_day
 from jaxtrade.live.orders import Order, OrderStatus
-from jaxtrade.live.planning import Plan
 from jaxtrade.live.rows import Row
-
-Carries = Sequence[tuple[str, int, bytes]]
+from jaxtrade.live.scene import Plan
 
 
 class Trading:
@@ -34,8 +35,10 @@ class Trading:
         self._account = account
         self.waiting: set[str] = set()
 
-    async def decide(self, desk: Desk, row: Row) -> None:
-        """The one decision of an agent on a row of bars, and the orders that it leads to."""
+    async def decide(self, desk: Desk, row: Row) -> NDArray[np.float32]:
+        """The one decision of an agent on a row of bars, and the orders that it leads to; the
+        account f32[3A + 3] that it was told.
+        """
         account, symbols = self._account, desk.symbols
         for bar in row:
             account.closes[bar.symbol] = bar.close
@@ -62,9 +65,10 @@ class Trading:
         ]
         if made.failures >= desk.decisions.max_failures:
             events.extend(self._pause(desk, f"{made.failures} failed decisions: {made.held}"))
-        carries = ((desk.name, made.start_s, desk.decider.to_bytes()),)
+        carries = {desk.name: Carry(made.start_s, desk.decider.to_bytes())}
         await self._carry_out(plan, allowed, events, carries)
-        self._mark(row)
+        self._mark()
+        return marked.vector
 
     async def replan(self, desk: Desk, symbol: str) -> None:
         """Once more towards the last target of a symbol, after an order has made way."""
@@ -91,7 +95,7 @@ class Trading:
         if not desk.settings.stop_loss and not desk.settings.take_profit:
             return
         equity = account.state.books[desk.name].value(account.closes)
-        plan = planning.exits(
+        plan = exits.exits(
             account.terms(desk),
             symbol,
             account.scene(desk, equity),
@@ -108,14 +112,14 @@ class Trading:
         if not quantity or account.broker.capabilities.holds_exits:
             return
         entry = account.state.trades.entries().get(symbol, price)
-        if planning.breached(account.terms(desk), quantity, entry, price) is not None:
+        if exits.breached(account.terms(desk), quantity, entry, price) is not None:
             await self.close(desk, symbol)
 
     async def close(self, desk: Desk, symbol: str) -> None:
         """Close a position at the market."""
         account = self._account
         equity = account.state.books[desk.name].value(account.closes)
-        plan = planning.close(
+        plan = exits.close(
             account.terms(desk),
             symbol,
             account.scene(desk, equity),
@@ -127,7 +131,7 @@ class Trading:
     async def carry_out(self, plan: Plan) -> None:
         """Review a plan and carry out what is left of it."""
         allowed, denied = self._review(plan.intents)
-        await self._carry_out(plan, allowed, denied, ())
+        await self._carry_out(plan, allowed, denied)
 
     async def compensate(self, symbol: str, price: float) -> None:
         """Take back an order whose price has moved away while it was under way, to decide anew."""
@@ -190,7 +194,7 @@ class Trading:
         plan: Plan,
         allowed: Sequence[OrderIntent],
         events: Sequence[Event],
-        carries: Carries,
+        carries: Mapping[str, Carry] | None = None,
     ) -> None:
         account = self._account
         self.waiting.update(plan.waiting)
@@ -214,8 +218,8 @@ class Trading:
         now_ns = self._account.clock.wall_ns()
         return [AgentPaused(at_ns=now_ns, agent=desk.name, reason=reason)]
 
-    def _mark(self, row: Row) -> None:
-        """Mark the account at the close of a row."""
+    def _mark(self) -> None:
+        """Mark the account at the close of a bar."""
         account = self._account
         now_ns = account.clock.wall_ns()
         day = account_day(now_ns, account.settings.time_zone)
