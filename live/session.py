@@ -43,7 +43,7 @@ class Session:
     from outside and are to be closed.
     """
 
-    def __init__(self, account: Account, beat: Callable[[], None]) -> None:
+    def __init__(self, account: Account, beat: Callable[[], object]) -> None:
         self._account = account
         self._beat = beat
         self._memory = reconcile.Memory()
