@@ -22,6 +22,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -49,6 +50,9 @@ BUSY_SECONDS = 0.5
 """How long a commit waits for another process that holds the lock; the event loop waits along."""
 
 LOG_BYTES = 8 * 2**20
+LOOK_NS = 100 * 10**6
+"""Between two looks at whether the files are there, where nothing durable is asked."""
+
 SNAPSHOTS_KEPT = 3
 
 _SCHEMA = (
@@ -123,11 +127,13 @@ class Journal:
         self.orders: Mapping[str, Order] = {}
         self._now = now
         self._is_durable = True
+        self._looked_ns = 0
         with _one_line_errors(self.path):
             self._db = _open(self.path, busy_seconds)
             self.last_seq = self._number("SELECT max(seq) FROM events")
-            _lay_out(self._log)
-            self._files = _identity(self.path, self._log)
+            self._names = str(self.path), f"{self.path}-wal"
+            _lay_out(self._names[1])
+            self._files = _identity(*self._names)
             end = reached(self.path)
             is_short = end > self.last_seq
             self.lost = f"its events {self.last_seq + 1} to {end} are gone" if is_short else ""
@@ -145,10 +151,6 @@ class Journal:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._db.close()
         self._reached.close()
-
-    @property
-    def _log(self) -> Path:
-        return self.path.with_name(self.path.name + "-wal")
 
     def record(
         self,
@@ -310,14 +312,22 @@ class Journal:
     def _number(self, query: str) -> int:
         return self._db.execute(query).fetchone()[0] or 0
 
+    def _look(self, durable: bool) -> None:
+        """Whether the files are still where they were; if not, SQLite would write to nowhere."""
+        now = time.monotonic_ns()
+        if not durable and now - self._looked_ns < LOOK_NS:
+            return
+        self._looked_ns = now
+        if _identity(*self._names) != self._files:
+            raise JournalError(
+                f"{self.path}: it, or its -wal file, was taken out of its folder while in use; "
+                "stop the engine, which saves what can be saved, and start it again"
+            )
+
     @contextlib.contextmanager
     def _transaction(self, durable: bool) -> Iterator[None]:
         with _one_line_errors(self.path):
-            if _identity(self.path, self._log) != self._files:
-                raise JournalError(
-                    f"{self.path}: it, or its -wal file, was taken out of its folder while in use; "
-                    "stop the engine, which saves what can be saved, and start it again"
-                )
+            self._look(durable)
             if durable is not self._is_durable:
                 self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 self._is_durable = durable
@@ -414,7 +424,7 @@ def _check_schema(db: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _lay_out(log: Path) -> None:
+def _lay_out(log: str) -> None:
     """Give the log its full length: SQLite ends at the first frame that is not valid, which zeros
     are not, and commits that need not grow the file cost the disk less than half.
     """
@@ -426,7 +436,7 @@ def _lay_out(log: Path) -> None:
             os.fsync(file.fileno())
 
 
-def _identity(path: Path, log: Path) -> tuple[int, ...]:
+def _identity(path: str, log: str) -> tuple[int, ...]:
     try:
         one, other = os.stat(path), os.stat(log)
     except FileNotFoundError:

@@ -54,6 +54,7 @@ from jaxtrade.live.orders import (
     begin,
     effective_fee,
     is_newer,
+    signed,
 )
 from jaxtrade.live.records import AgentRecord, Marks, Position
 from jaxtrade.live.trades import ClosedTrade, Trades
@@ -256,7 +257,7 @@ class State:
         self, agent: str, leg: Leg, known: OrderFilled | None, event: OrderFilled, fee: Decimal
     ) -> None:
         """Move position, book and trade by an execution, or from what was told of it to what is."""
-        symbol, quantity = event.symbol, event.quantity * event.side.sign
+        symbol, quantity = event.symbol, signed(event)
         book = self._book_of(agent)
         if known is None:
             self._move(symbol, quantity)
@@ -264,7 +265,7 @@ class State:
                 book.fill(symbol, quantity, event.price)
                 self.trades.fill(agent, symbol, quantity, event.price, leg, event.at_ns)
         else:
-            wrong = known.quantity * known.side.sign
+            wrong = signed(known)
             more = EXACT.subtract(quantity, wrong)
             self._move(symbol, more)
             book.correct(symbol, (wrong, known.price), (quantity, event.price))
@@ -318,10 +319,11 @@ class State:
             self.positions[symbol] = Position(owner=agent, quantity=position.quantity)
 
     def _move(self, symbol: str, quantity: Decimal) -> None:
-        position = self.positions.get(symbol) or Position()
-        self.positions[symbol] = Position(
-            owner=position.owner, quantity=EXACT.add(position.quantity, quantity)
-        )
+        position = self.positions.get(symbol)
+        if position is not None:
+            quantity = EXACT.add(position.quantity, quantity)
+        owner = "" if position is None else position.owner
+        self.positions[symbol] = Position(owner=owner, quantity=quantity)
 
     def _adjust(self, event: PositionAdjusted) -> None:
         self._own(event.symbol, event.owner)
