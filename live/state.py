@@ -80,7 +80,8 @@ class State:
     """The fold; see the module. Fields are to be read, only `apply` changes them.
 
     orders: by cid, oldest first; external: executions of orders not ours, by id; positions: by
-    symbol; agents, books: by name; locks: (protection, symbol) to UTC ns until which it refuses;
+    symbol; forgotten_ns: UTC up to which executions of orders not known are not booked; agents,
+    books: by name; locks: (protection, symbol) to UTC ns until which it refuses;
     settings, pending_settings: in force, and from the next bar on; mismatches: of the last
     reconciliation; last_seq: events applied; order_texts: terminal orders as `state_text` wrote
     them, which is no part of the state.
@@ -182,7 +183,7 @@ class State:
         state = cls()
         try:
             state_text.load(state, tree)
-        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             raise JaxtradeError(f"a state cannot be read: {error!r}") from error
         return state
 
@@ -409,6 +410,9 @@ class State:
 
     def _started(self, event: EngineStarted) -> None:
         self.run_id = event.run_id
+        if not self.forgotten_ns:
+            # What was traded before the first start is in the positions of the first snapshot.
+            self.forgotten_ns = event.at_ns - 1
 
     def _connected(self, event: BrokerConnected) -> None:
         self.epoch = max(self.epoch, event.epoch)
