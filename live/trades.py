@@ -87,7 +87,10 @@ class Trades:
             self.pay(agent, symbol, amount)
             return
         trade = self._opened(agent, symbol)
-        self._book(trade, quantity, amount, amount.copy_abs() if quantity else NONE)
+        held = trade.quantity.copy_abs()
+        self._book(trade, quantity, amount, NONE)
+        if trade.quantity.copy_abs() > held:
+            trade.invested = EXACT.add(trade.invested, amount.copy_abs())
         if not trade.quantity:
             self._close(agent, symbol, leg, at_ns)
 

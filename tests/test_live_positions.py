@@ -164,7 +164,7 @@ def test_fees_and_corrections_of_a_trade():
     trades.fill("ppo", "SPY", Decimal(5), Decimal(50), Leg.TARGET, 6)
     trades.pay("ppo", "SPY", Decimal(1))
     trades.correct("ppo", "SPY", Decimal(-5), Decimal(-250), Leg.TARGET, 7)  # it never was
-    assert told_of(trades)[1:] == [(-1, 500, 7)]
+    assert told_of(trades)[1:] == [(-1, 250, 7)]
 
 
 def test_only_the_newest_trades_are_kept():
