@@ -237,8 +237,7 @@ class BarBuilder:
         """The bar in the making, if it is whole."""
         start, making.end = making.start, 0
         if start < self._since_ns:
-            self._refuse("part of a bar")
-            return None
+            return self._refuse("part of a bar")
         making.last_start = start
         return Bar(
             at_ns=at_ns,
@@ -253,21 +252,22 @@ class BarBuilder:
             context=(("spread", making.spread / making.close),),
         )
 
-    def _out_of_time(self, skew: int, steady_ns: int) -> None:
+    def _out_of_time(self, skew: int, steady_ns: int) -> Bar | None:
         """A tick whose stamp is not where it should be: late, or the clock has jumped."""
-        self._refuse("late" if skew < 0 else "from the future")
         first, since, ticks = self._jump
         if not ticks or abs(skew - first) > TOLERANCE_NS:
-            self._jump = (skew, steady_ns, 1)
-            return
+            first, since, ticks = skew, steady_ns, 0
         self._jump = (first, since, ticks + 1)
         if ticks + 1 >= JUMP_TICKS and steady_ns - since >= JUMP_NS:
             self.correction_ns += skew
             self.jumps += 1
             self._jump = (0, 0, 0)
+        return self._refuse("late" if skew < 0 else "from the future")
 
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self, reason: str) -> Bar | None:
+        """Count a tick, or a bar, that is not taken; there is none then."""
         self.refused[reason] = self.refused.get(reason, 0) + 1
+        return None
 
 
 def start_of(second: int, bar_seconds: int) -> int:

@@ -30,7 +30,10 @@ from jax.extend.core import jaxpr_as_fun
 
 from jaxtrade import decision, features
 from jaxtrade.decision import Carry, Inputs, Policy
-from jaxtrade.live.policy import EXPLAIN_KEY, METADATA_KEY, OnnxPolicy
+from jaxtrade.live import golden
+from jaxtrade.live.buffers import Told
+from jaxtrade.live.golden import EXPOSURE_TOLERANCE, TOLERANCE
+from jaxtrade.live.policy import EXPLAIN_KEY, GOLDEN_KEY, METADATA_KEY, OnnxPolicy
 from jaxtrade.live.simplify import simplify
 from jaxtrade.specs import (
     CLOCK_FIELDS,
@@ -40,13 +43,6 @@ from jaxtrade.specs import (
     account_fields,
 )
 from jaxtrade.storage import write_atomic
-
-TOLERANCE = 1e-4
-"""Largest difference from JAX, absolute or relative; a choice may differ where the best two
-probabilities are ten times as close."""
-
-EXPOSURE_TOLERANCE = 1e-5
-"""The same of actions and exposures."""
 
 CHECKED_BARS = 8
 
@@ -91,13 +87,12 @@ def bundle(policy: Policy, metadata: BundleMetadata) -> bytes:
     )
     explaining = _explaining(policy, carry, assets).SerializeToString()
     model = _deciding(policy, carry, assets)
-    onnx.helper.set_model_props(
-        model,
-        {METADATA_KEY: metadata.to_json(), EXPLAIN_KEY: base64.b64encode(explaining).decode()},
-    )
-    content = model.SerializeToString()
-    _compare(policy, OnnxPolicy(content))
-    return bytes(content)
+    texts = {METADATA_KEY: metadata.to_json(), EXPLAIN_KEY: base64.b64encode(explaining).decode()}
+    onnx.helper.set_model_props(model, texts)
+    exported = OnnxPolicy(model.SerializeToString())
+    _compare(policy, exported)
+    onnx.helper.set_model_props(model, {**texts, GOLDEN_KEY: golden.answers(exported)})
+    return bytes(model.SerializeToString())
 
 
 def _deciding(policy: Policy, carry: Carry, assets: int) -> onnx.ModelProto:
@@ -205,8 +200,8 @@ def _compare(policy: Policy, exported: OnnxPolicy) -> None:
     carry = decision.init_carry(policy.features, assets, policy.hidden_size)
     rng = np.random.default_rng(0)
     for _ in range(CHECKED_BARS):
-        inputs = _random_inputs(rng, len(policy.features.context), assets)
-        got = exported.decide(*map(np.asarray, vars(inputs).values()))
+        told = golden.random_inputs(rng, exported.metadata)
+        inputs, got = _inputs(told), exported.decide(*told)
         with _silence():
             before, (carry, wanted) = carry.hidden, decide(inputs, carry)
             contributions = np.asarray(explain(carry.window, inputs.account, before))
@@ -215,7 +210,7 @@ def _compare(policy: Policy, exported: OnnxPolicy) -> None:
                 _require_close(f"the carry's {name}", mine, getattr(carry, name))
         for name in ("value", "probabilities", "spread", "confidence"):
             _require_close(name, getattr(got, name), getattr(wanted, name))
-        if spec.is_discrete and _lead(wanted.probabilities, len(spec.numbers)) <= 10 * TOLERANCE:
+        if golden.lead(wanted.probabilities, spec) <= 10 * TOLERANCE:
             continue
         for name in ("requested", "target", "binding", "action"):
             mine, other = getattr(got, name), getattr(wanted, name)
@@ -224,26 +219,9 @@ def _compare(policy: Policy, exported: OnnxPolicy) -> None:
             _require_close(f"the part of {name}", part, contributions[members == name].sum())
 
 
-def _random_inputs(rng: np.random.Generator, num_context: int, assets: int) -> Inputs:
-    """Something of everything: hours of quiet, no volume, closed assets, tight limits."""
-    bar = rng.normal(0.0, rng.choice([1e-4, 0.03]), (assets, 5))
-    bar[:, 4] = rng.integers(0, 3, assets) * 1e4
-    account = rng.normal(0.0, 0.2, len(account_fields(assets)))
-    arrays = {
-        "bar": bar,
-        "context": rng.normal(size=num_context),
-        "clock": rng.random(len(CLOCK_FIELDS)),
-        "mask": rng.random(assets) > 0.2,
-        "account": account,
-        "limits": rng.uniform(0.1, 1.2, len(HARD_LIMITS)),
-    }
-    return Inputs(**{name: jnp.asarray(value, jnp.float32) for name, value in arrays.items()})
-
-
-def _lead(probabilities: jax.Array, num_levels: int) -> float:
-    """By how much an asset's best probability leads, at least; 0 where one is not a number."""
-    second, best = np.sort(np.reshape(probabilities, (-1, num_levels)), axis=1)[:, -2:].T
-    return float(np.nan_to_num(best - second).min())
+def _inputs(told: Told) -> Inputs:
+    bar, context, clock, mask, account, limits = map(jnp.asarray, told)
+    return Inputs(bar=bar, context=context, clock=clock, mask=mask, account=account, limits=limits)
 
 
 def _require_close(name: str, mine: Any, other: Any, *, tolerance: float = TOLERANCE) -> None:

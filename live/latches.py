@@ -32,7 +32,7 @@ LIFTED = "rearmed.jsonl"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Latched:
-    """A latch that is set: why, by whom, UTC in ISO form; whether positions are to be closed too."""
+    """A latch that is set: why, by whom, when (UTC, ISO); whether positions are closed too."""
 
     reason: str
     by: str

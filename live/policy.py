@@ -20,7 +20,10 @@ from jaxtrade.storage import read_bytes
 
 METADATA_KEY = "jaxtrade"
 EXPLAIN_KEY = "jaxtrade_explain"
-"""Where an ONNX file keeps the metadata, as JSON, and the explaining graph, as Base64."""
+GOLDEN_KEY = "jaxtrade_golden"
+"""Where an ONNX file keeps the metadata, as JSON, the explaining graph, as Base64, and some inputs
+with what it answered to them when it was exported, see `golden`; older files have none of these.
+"""
 
 
 class Decision(NamedTuple):
@@ -81,6 +84,7 @@ class OnnxPolicy:
             explaining = base64.b64decode(texts[EXPLAIN_KEY], validate=True)
         except ValueError as error:
             raise JaxtradeError(f"{name}: {error}") from error
+        self.golden = texts.get(GOLDEN_KEY, "")
         self._explainer = _session(explaining, threads, name)
         self._buffers = Buffers(self.metadata)
         try:

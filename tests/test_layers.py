@@ -30,6 +30,7 @@ WITHOUT_JAX = (
     "jaxtrade.metrics",
     "jaxtrade.cli",
     "jaxtrade.live.policy",
+    "jaxtrade.live.brokers.paper",
     "jaxtrade.experiments.config",
     "jaxtrade.experiments.versions",
 )
@@ -85,10 +86,12 @@ def test_one_algorithm_never_imports_another() -> None:
         assert not {each.rsplit(".", 1)[0] for each in names} & (files - {file})
 
 
-def test_only_the_export_reaches_jax_in_live() -> None:
+def test_only_the_export_and_the_paper_venue_reach_jax_in_live() -> None:
+    with_jax = {"live/export.py", "live/brokers/paper_venue.py"}
     for path in sorted((ROOT / "live").rglob("*.py")):
         roots = {name.split(".")[0] for name in imported(ast.parse(path.read_text()))}
-        assert path.name == "export.py" or not roots & {"jax", "flax", "optax", "jax2onnx"}, path
+        is_allowed = str(path.relative_to(ROOT)) in with_jax
+        assert is_allowed or not roots & {"jax", "flax", "optax", "jax2onnx"}, path
 
 
 def modules_after(statement: str) -> set[str]:

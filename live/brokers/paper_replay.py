@@ -1,0 +1,143 @@
+"""A replay of a venue, in lock-step with who reads it."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from jaxtrade.live.brokers.base import Instrument
+from jaxtrade.live.brokers.paper_books import Books, Events, Rates
+from jaxtrade.live.brokers.paper_matching import NO_CHOICE, Dealt, ask, choose, settle, touch
+from jaxtrade.live.brokers.paper_venue import PaperLedger, Venue
+from jaxtrade.live.events import AccountState, Bar, Tick
+
+NS = 1_000_000_000
+
+
+class Replay:
+    """Rows first to last of a venue: the first is only told, then one is traded at a time."""
+
+    def __init__(self, venue: Venue) -> None:
+        self.venue = venue
+        self.symbols = venue.symbols
+        self.bar_seconds = venue.bar_seconds
+        self._ledger = PaperLedger(venue.rules, len(venue.symbols))
+        self._works_on = venue.rules.participation is not None
+        self._instruments = venue.instruments()
+        self._latency = venue.rules.latency
+
+    def instruments(self) -> tuple[Instrument, ...]:
+        """What can be traded."""
+        return self._instruments
+
+    def open_books(self) -> Books:
+        """A new account at the first row."""
+        venue = self.venue
+        books = Books(venue.symbols, venue.deposit)
+        books.row = venue.first
+        books.at_ns = self._end_ns(venue.first)
+        books.closes = dict(zip(self.symbols, self._prices(venue.first, 3), strict=True))
+        books.rates = dict(zip(self.symbols, rates(venue), strict=True))
+        return books
+
+    def due_row(self, books: Books) -> int:
+        """The row from which on an order that comes now may fill."""
+        return books.row + 1 + self._latency
+
+    def account_state(self, books: Books) -> list[AccountState]:
+        """The account after each bar."""
+        return [books.account_state()]
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Nothing comes in by itself."""
+
+    def _end_ns(self, row: int) -> int:
+        return (int(self.venue.starts_s[row]) + self.bar_seconds) * NS
+
+    def _prices(self, row: int, field: int) -> list[float]:
+        prices: list[float] = self.venue.prices[row, :, field].tolist()
+        return prices
+
+    def next_ns(self, books: Books) -> int | None:
+        """When the next bar is known, UTC; None at the end."""
+        return None if books.row >= self.venue.last else self._end_ns(books.row + 1)
+
+    def advance(self, books: Books) -> Events:
+        """Book the next bar with the orders that work: fills and cancellations."""
+        row = books.row + 1
+        lows, highs = self._prices(row, 2), self._prices(row, 1)
+        is_there = self.venue.is_there[row].tolist()
+        choices = [
+            choose(books, one, row, low, high) if there else NO_CHOICE
+            for one, low, high, there in zip(self._instruments, lows, highs, is_there, strict=True)
+        ]
+        asked = ask(books, choices, self._instruments)
+        before, equity = list(books.closes.values()), books.equity
+        told, money = self._ledger.over_row(self.venue.tape, row, asked, books.money)
+        books.row, books.at_ns = row, self._end_ns(row)
+        dealt = Dealt(
+            choices=choices,
+            asked=asked,
+            told=told,
+            before=before,
+            after=self._prices(row, 3),
+            equity=equity,
+            works_on=self._works_on,
+        )
+        events = settle(books, dealt, money, self._instruments)
+        if books.working:
+            touch(books, choices, lows, highs)
+        return events
+
+    def market_data(self, books: Books, *, with_quotes: bool) -> list[Tick | Bar]:
+        """The bars that were booked last, of the symbols that have one, quotes at their close."""
+        told: list[Tick | Bar] = []
+        for column in np.flatnonzero(self.venue.is_there[books.row]).tolist():
+            symbol = self.symbols[column]
+            close = books.closes[symbol]
+            if with_quotes:
+                half = books.rates[symbol].edge * close
+                told.append(
+                    Tick(at_ns=books.at_ns, symbol=symbol, bid=close - half, ask=close + half)
+                )
+        for column in np.flatnonzero(self.venue.is_there[books.row]).tolist():
+            told.append(self._bar(column, books.row))
+        return told
+
+    def history(self, symbol: str, count: int, *, before_row: int) -> tuple[Bar, ...]:
+        """The last `count` bars before a row, oldest first."""
+        column = self.symbols.index(symbol)
+        rows = np.flatnonzero(self.venue.is_there[:before_row, column])[-count:] if count else ()
+        return tuple(self._bar(column, int(row)) for row in rows)
+
+    def _bar(self, column: int, row: int) -> Bar:
+        venue = self.venue
+        names, values = venue.context[column]
+        prices = venue.prices[row, column].tolist()
+        return Bar(
+            at_ns=self._end_ns(row),
+            symbol=self.symbols[column],
+            start_s=int(venue.starts_s[row]),
+            seconds=self.bar_seconds,
+            open=prices[0],
+            high=prices[1],
+            low=prices[2],
+            close=prices[3],
+            volume=float(venue.volume[row, column]),
+            context=tuple(zip(names, values[row].tolist(), strict=True)) if names else (),
+        )
+
+
+def rates(venue: Venue) -> list[Rates]:
+    """What trading at a last price costs in each symbol."""
+    costs, num_assets = venue.rules.costs, len(venue.symbols)
+
+    def each(rate: object) -> list[float]:
+        values = np.asarray(0.0 if rate is None else rate, np.float64)
+        return np.broadcast_to(values, num_assets).tolist()
+
+    edges = zip(each(costs.half_spread), each(costs.slippage), strict=True)
+    commissions = each(costs.commission_rate)
+    return [
+        Rates(edge=spread + slip, commission=commission)
+        for (spread, slip), commission in zip(edges, commissions, strict=True)
+    ]

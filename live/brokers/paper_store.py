@@ -1,0 +1,234 @@
+"""The paper broker's books in a SQLite file: what was told is never forgotten.
+
+Everything that a change made, orders, fills and the account, is one transaction, written before any
+of it is told. Several processes may open the file, as several connections to one broker: who finds
+that another has written meanwhile reads the books again. It survives the death of a process, not of
+the machine.
+"""
+
+import json
+import sqlite3
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from jaxtrade.live.brokers.base import Instrument
+from jaxtrade.live.brokers.paper_books import Books, Money, PaperOrder, Rates
+from jaxtrade.live.events import OrderFilled, OrderInitialized, decode, encode
+from jaxtrade.specs import JaxtradeError
+
+FORMAT = 1
+"""Of the file; a file of another one is refused."""
+
+LOCK_SECONDS = 2.0
+"""How long to wait for another process to finish writing."""
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS account (id INTEGER PRIMARY KEY CHECK (id = 1), body TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS orders (
+    number INTEGER PRIMARY KEY, intent TEXT NOT NULL, due INTEGER NOT NULL, status TEXT NOT NULL,
+    filled TEXT NOT NULL, reason TEXT NOT NULL, is_touched INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS fills (
+    execution_id TEXT PRIMARY KEY, number INTEGER NOT NULL, body TEXT NOT NULL
+);
+"""
+
+
+class PaperStore:
+    """The file, as one process has it open.
+
+    `statuses` and `revisions` are what this process has stored or read of orders and fills, so that
+    what another one did can be told.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        """Open or make the file.
+
+        Raises:
+            JaxtradeError: it cannot be opened, or is no file of this format.
+        """
+        self.path = Path(path)
+        self.statuses: dict[int, str] = {}
+        self.revisions: dict[str, int] = {}
+        try:
+            self._file = sqlite3.connect(
+                self.path, isolation_level=None, timeout=LOCK_SECONDS, check_same_thread=False
+            )
+            self._file.execute("PRAGMA journal_mode=WAL")
+            self._file.execute("PRAGMA synchronous=OFF")
+            self._file.executescript(_TABLES)
+            self._version = self._data_version()
+        except sqlite3.Error as error:
+            raise JaxtradeError(f"{self.path}: cannot be opened: {error}") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _data_version(self) -> int:
+        version: int = self._file.execute("PRAGMA data_version").fetchone()[0]
+        return version
+
+    def is_changed(self) -> bool:
+        """Whether another process has written since this one read or wrote."""
+        return self._data_version() != self._version
+
+    def begin_account(
+        self, books: Books, instruments: tuple[Instrument, ...], bar_seconds: int
+    ) -> None:
+        """Write a new account."""
+        meta = {
+            "format": FORMAT,
+            "symbols": list(books.symbols),
+            "deposit": books.deposit,
+            "bar_seconds": bar_seconds,
+            "rates": {symbol: list(rate) for symbol, rate in books.rates.items()},
+            "instruments": [
+                [one.symbol, str(one.quantity_step), str(one.price_step), str(one.min_quantity)]
+                for one in instruments
+            ],
+        }
+        self._file.execute("BEGIN IMMEDIATE")
+        rows = [(key, json.dumps(value)) for key, value in meta.items()]
+        self._file.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+        self._write(books)
+        self._file.execute("COMMIT")
+
+    def meta(self) -> dict[str, Any]:
+        """What does not change of an account; empty in a new file.
+
+        Raises:
+            JaxtradeError: the file is of another format.
+        """
+        rows = self._file.execute("SELECT key, value FROM meta").fetchall()
+        meta = {key: json.loads(value) for key, value in rows}
+        if meta and meta.get("format") != FORMAT:
+            raise JaxtradeError(
+                f"{self.path}: format {meta.get('format')}, this version reads {FORMAT}: "
+                "delete it to begin anew"
+            )
+        return meta
+
+    def instruments(self) -> tuple[Instrument, ...]:
+        """What can be traded, as it was written."""
+        rows = self.meta().get("instruments", [])
+        return tuple(
+            Instrument(
+                symbol=symbol,
+                quantity_step=Decimal(step),
+                price_step=Decimal(tick),
+                min_quantity=Decimal(least),
+            )
+            for symbol, step, tick, least in rows
+        )
+
+    def save(self, books: Books) -> bool:
+        """Write what has changed, all of it or, where another process has written, nothing.
+
+        Returns:
+            Whether it was written; if not, the books are to be read again.
+        """
+        self._file.execute("BEGIN IMMEDIATE")
+        if self.is_changed():
+            self._file.execute("ROLLBACK")
+            return False
+        self._write(books)
+        self._file.execute("COMMIT")
+        return True
+
+    def _write(self, books: Books) -> None:
+        execute = self._file.execute
+        execute("INSERT OR REPLACE INTO account VALUES (1, ?)", (_account(books),))
+        for number in books.changed:
+            order = books.orders[number]
+            intent = OrderInitialized(at_ns=0, cid=order.intent.cid, intent=order.intent)
+            execute(
+                "INSERT OR REPLACE INTO orders VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    number,
+                    encode(intent),
+                    order.due,
+                    order.status,
+                    str(order.filled),
+                    order.reason,
+                    order.is_touched,
+                ),
+            )
+            self.statuses[number] = order.status
+        for fill in books.new_fills:
+            execute(
+                "INSERT INTO fills VALUES (?, (SELECT COUNT(*) FROM fills), ?) "
+                "ON CONFLICT (execution_id) DO UPDATE SET body = excluded.body",
+                (fill.execution_id, encode(fill)),
+            )
+            self.revisions[fill.execution_id] = fill.revision
+        books.changed.clear()
+        books.new_fills.clear()
+
+    def load(self) -> tuple[Books, list[PaperOrder], list[OrderFilled]]:
+        """The books; orders and fills that another process has changed or added."""
+        self._file.execute("BEGIN")
+        meta = self.meta()
+        [(body,)] = self._file.execute("SELECT body FROM account").fetchall()
+        orders = self._file.execute("SELECT * FROM orders ORDER BY number").fetchall()
+        fills = self._file.execute("SELECT body FROM fills ORDER BY number").fetchall()
+        self._version = self._data_version()
+        self._file.execute("COMMIT")
+        books = Books(tuple(meta["symbols"]), float(meta["deposit"]))
+        books.rates = {symbol: Rates(*rate) for symbol, rate in meta["rates"].items()}
+        _read_account(books, body)
+        changed, added = [], []
+        for row in orders:
+            order = _order(row)
+            books.put(order)
+            if self.statuses.get(order.number) != order.status:
+                self.statuses[order.number] = order.status
+                changed.append(order)
+        for (text,) in fills:
+            fill = decode("OrderFilled", text)
+            assert isinstance(fill, OrderFilled)
+            books.fills[fill.execution_id] = fill
+            if self.revisions.get(fill.execution_id, -1) < fill.revision:
+                self.revisions[fill.execution_id] = fill.revision
+                added.append(fill)
+        return books, changed, added
+
+
+def _account(books: Books) -> str:
+    return json.dumps(
+        [
+            books.row,
+            books.at_ns,
+            books.epoch,
+            books.money,
+            {symbol: str(units) for symbol, units in books.units.items()},
+            books.mean_price,
+            books.closes,
+        ],
+        separators=(",", ":"),
+    )
+
+
+def _read_account(books: Books, body: str) -> None:
+    row, at_ns, epoch, money, units, mean_price, closes = json.loads(body)
+    books.row, books.at_ns, books.epoch = row, at_ns, epoch
+    books.money = Money(*money)
+    books.units = {symbol: Decimal(value) for symbol, value in units.items()}
+    books.mean_price, books.closes = mean_price, closes
+
+
+def _order(row: tuple[Any, ...]) -> PaperOrder:
+    number, intent, due, status, filled, reason, is_touched = row
+    started = decode("OrderInitialized", intent)
+    assert isinstance(started, OrderInitialized)
+    return PaperOrder(
+        number=number,
+        intent=started.intent,
+        due=due,
+        status=status,
+        filled=Decimal(filled),
+        reason=reason,
+        is_touched=bool(is_touched),
+    )
