@@ -34,6 +34,18 @@ CIDS = [made.cid for made in INTENTS] + ["", "SOMEONEELSES"]
 SYMBOLS = {made.cid: made.symbol for made in INTENTS}
 SIDES = {made.cid: made.side for made in INTENTS}
 
+KINDS = (
+    OrderSubmitted,
+    OrderAccepted,
+    OrderExpired,
+    OrderUnknown,
+    OrderRejected,
+    OrderCanceled,
+    OrderLost,
+    OrderPendingCancel,
+    OrderCancelRejected,
+)
+
 moments = st.integers(START_NS, START_NS + 6)
 amounts = st.integers(0, 10**19).map(lambda units: Decimal(units).scaleb(-10))
 reasons = st.sampled_from(["", "a", "b"])
@@ -41,13 +53,7 @@ reasons = st.sampled_from(["", "a", "b"])
 
 @st.composite
 def statements(draw):
-    kind = draw(
-        st.sampled_from(
-            [OrderSubmitted, OrderAccepted, OrderExpired]
-            + [OrderUnknown, OrderRejected, OrderCanceled, OrderLost]
-            + [OrderPendingCancel, OrderCancelRejected]
-        )
-    )
+    kind = draw(st.sampled_from(KINDS))
     fields = {"at_ns": draw(moments), "cid": draw(st.sampled_from(CIDS[:3]))}
     if kind is OrderAccepted:
         fields["broker_id"] = draw(st.sampled_from(["", "7", "8"]))
@@ -58,7 +64,7 @@ def statements(draw):
 
 @st.composite
 def executions(draw):
-    """What is told of one execution: its fill in some revisions, even two tales of one, and fees."""
+    """What is told of one execution: its fill in some revisions, even two of one, and fees."""
     cid = draw(st.sampled_from(CIDS))
     name = f"x{draw(st.integers(1, 4))}-{cid}"
     told = []

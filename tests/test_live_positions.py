@@ -96,7 +96,13 @@ def test_a_partial_reduction_is_not_closing():
 
 @pytest.mark.parametrize(
     ("held", "tolerance", "is_mismatch"),
-    [("10", "0", False), ("9", "0", True), ("0", "0", True), ("9", "1", False), ("11.1", "1", True)],
+    [
+        ("10", "0", False),
+        ("9", "0", True),
+        ("0", "0", True),
+        ("9", "1", False),
+        ("11.1", "1", True),
+    ],
 )
 def test_mismatch(held, tolerance, is_mismatch):
     status = position_status(
