@@ -59,19 +59,24 @@ class Trades:
         self, agent: str, symbol: str, quantity: Decimal, price: Decimal, leg: Leg, at_ns: int
     ) -> None:
         """Book an execution of a signed quantity."""
-        trade = self.open.setdefault((agent, symbol), OpenTrade())
+        trade = self._opened(agent, symbol)
         held = trade.quantity
         if held and (held > 0) != (quantity > 0):
-            closing = max(quantity, -held) if quantity < 0 else min(quantity, -held)
+            closing = (
+                min(quantity, held.copy_negate())
+                if quantity > 0
+                else max(quantity, held.copy_negate())
+            )
             self._book(trade, closing, EXACT.multiply(closing, price), NONE)
+            if trade.quantity:
+                return
+            self._close(agent, symbol, leg, at_ns)
             quantity = EXACT.subtract(quantity, closing)
-            if not trade.quantity:
-                self._close(agent, symbol, leg, at_ns)
-                trade = self.open.setdefault((agent, symbol), OpenTrade())
+            if not quantity:
+                return
+            trade = self._opened(agent, symbol)
         amount = EXACT.multiply(quantity, price)
-        self._book(trade, quantity, amount, abs(amount))
-        if not trade.quantity:
-            del self.open[agent, symbol]
+        self._book(trade, quantity, amount, amount.copy_abs())
 
     def correct(
         self, agent: str, symbol: str, quantity: Decimal, amount: Decimal, leg: Leg, at_ns: int
@@ -81,8 +86,11 @@ class Trades:
         if trade is None and not quantity:
             self.pay(agent, symbol, amount)
             return
-        trade = self.open.setdefault((agent, symbol), OpenTrade())
-        self._book(trade, quantity, amount, abs(amount) if quantity else NONE)
+        trade = self._opened(agent, symbol)
+        held = trade.quantity.copy_abs()
+        self._book(trade, quantity, amount, NONE)
+        if trade.quantity.copy_abs() > held:
+            trade.invested = EXACT.add(trade.invested, amount.copy_abs())
         if not trade.quantity:
             self._close(agent, symbol, leg, at_ns)
 
@@ -132,6 +140,12 @@ class Trades:
                 for agent, symbol, leg, profit, invested, at_ns in tree["closed"]
             ],
         )
+
+    def _opened(self, agent: str, symbol: str) -> OpenTrade:
+        trade = self.open.get((agent, symbol))
+        if trade is None:
+            trade = self.open[agent, symbol] = OpenTrade()
+        return trade
 
     @staticmethod
     def _book(trade: OpenTrade, quantity: Decimal, amount: Decimal, invested: Decimal) -> None:
