@@ -1,4 +1,4 @@
-"""What stops trading after losses, by these rules:
+"""What stops trading after losses.
 
 cooldown        a trade in a symbol is closed: nothing is opened in it for `cooldown_s` from then
 stop_cooldown   the same for `stop_cooldown_s`, where a stop closed it
