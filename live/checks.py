@@ -153,14 +153,14 @@ def _lock(case: Case) -> str:
 
 
 def _rate(case: Case) -> str:
-    return case.view.rates.excess(case.intent, case.view.limits, **rate_facts(case))
+    return case.view.rates.excess(case.intent, **rate_facts(case))
 
 
 def rate_facts(case: Case) -> dict[str, Any]:
     """What `rates.Rates` is told of an order."""
     return {
         "steady_ns": case.view.steady_ns,
-        "day": case.view.day,
+        "wall_ns": case.view.wall_ns,
         "turnover": 0.0 if case.is_exit else case.value / case.view.equity,
         "is_exit": case.is_exit,
     }

@@ -48,7 +48,7 @@ def check(intent: OrderIntent, view: View, batch: Sequence[OrderIntent] = ()) ->
                 reason = objection(case)
                 if reason:
                     return Refusal(check=name, reason=reason, halts=name == "rate")
-        view.rates.take(intent, view.limits, **rate_facts(case))
+        view.rates.take(intent, **rate_facts(case))
     except Exception as error:
         return Refusal(check=name, reason=f"the check failed: {error!r}")
     return None

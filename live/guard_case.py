@@ -26,7 +26,7 @@ class View:
     positions: signed units at the broker; orders: of the whole account that are not over; owners:
     agent of each symbol; agents: equity of each; stop_losses: of each, distance over price, where
     it has stops; equity, margin_used, peak_equity, day_start_equity: of the account, its currency;
-    day: its day, days since 1970; trading: its state; is_reconciling: connected, but not yet
+    trading: its state; is_reconciling: connected, but not yet
     compared; locks: (protection, symbol) to UTC ns; paused: agents and why; blocked: symbols and
     why (UNKNOWN order, UNPROTECTED, MISMATCH, ORPHAN); closed: symbols whose session is over;
     decision_keys: of the orders there were; wall_ns, steady_ns: now.
@@ -47,7 +47,6 @@ class View:
     margin_used: float = 0.0
     peak_equity: float = math.nan
     day_start_equity: float = math.nan
-    day: int = -1
     trading: TradingState = TradingState.HALTED
     is_reconciling: bool = True
     epoch: int = 0

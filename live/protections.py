@@ -32,39 +32,16 @@ _EPOCH = dt.date(1970, 1, 1).toordinal()
 
 
 class Marks(Protocol):
-    """Equity now, at its peak and at the start of the day."""
+    """What equity is measured from; `day` is of `day_start_equity`, -1 before the first mark."""
 
     equity: float
     peak_equity: float
+    day: int
     day_start_equity: float
 
 
-class Watched(Protocol):
-    """What of the state protections look at."""
-
-    @property
-    def marks(self) -> Marks:
-        """Equity, its peak, its start of the day."""
-
-    @property
-    def trading(self) -> TradingState:
-        """Now."""
-
-    @property
-    def trading_reason(self) -> str:
-        """Why it is so."""
-
-    @property
-    def is_latched(self) -> bool:
-        """Only a person changes it."""
-
-    @property
-    def locks(self) -> Mapping[tuple[str, str], int]:
-        """(protection, symbol) to UTC ns."""
-
-
 class Trade(Protocol):
-    """A trade that is over."""
+    """A trade that is over, as `trades.ClosedTrade` is one."""
 
     @property
     def symbol(self) -> str:
@@ -83,55 +60,129 @@ class Trade(Protocol):
         """When it was closed, UTC."""
 
 
-def watch_equity(
-    protections: Protections, state: Watched, *, at_ns: int, zone: zoneinfo.ZoneInfo
+class Trades(Protocol):
+    """Closed trades, oldest first."""
+
+    @property
+    def closed(self) -> Sequence[Trade]:
+        """The newest of them."""
+
+
+class Watched(Protocol):
+    """What of `state.State` protections look at."""
+
+    @property
+    def marks(self) -> Marks:
+        """Equity at the last mark, its peak, its start of the day."""
+
+    @property
+    def trades(self) -> Trades:
+        """What was traded."""
+
+    @property
+    def trading(self) -> TradingState:
+        """Now."""
+
+    @property
+    def trading_reason(self) -> str:
+        """Why it is so."""
+
+    @property
+    def is_latched(self) -> bool:
+        """Only a person changes it."""
+
+    @property
+    def locks(self) -> Mapping[tuple[str, str], int]:
+        """(protection, symbol) to UTC ns."""
+
+
+def evaluate(
+    state: Watched, protections: Protections, *, equity: float, now_ns: int, time_zone: str
 ) -> list[Event]:
-    """What a new mark of the equity, or a new day, leads to; nothing where that is so already."""
-    events: list[Event] = []
-    marks = state.marks
-    peak, start = marks.peak_equity, marks.day_start_equity
-    if not (math.isfinite(marks.equity) and peak > 0):
+    """What the equity now, the day and the last closed trade lead to; nothing where that is so
+    already, so it may be asked at every occasion.
+    """
+    zone = zoneinfo.ZoneInfo(time_zone)
+    events = [*_after_trade(state, protections, now_ns)]
+    if not math.isfinite(equity) or state.marks.day < 0:
         return events
+    drawdown = _drawdown(state, protections, equity, now_ns)
+    return events + (drawdown or _daily_loss(state, protections, equity, now_ns, zone))
+
+
+def floor(marks: Marks, protections: Protections) -> float:
+    """Equity at which a limit is reached, the highest; NaN where none is on."""
+    floors = []
+    if protections.max_drawdown < 1:
+        floors.append(marks.peak_equity * (1.0 - protections.max_drawdown))
+    if protections.max_daily_loss < 1:
+        start = max(marks.day_start_equity, marks.equity)  # the next day may have begun
+        floors.append(start * (1.0 - protections.max_daily_loss))
+    return max(floors, default=math.nan)
+
+
+def day_of(at_ns: int, zone: zoneinfo.ZoneInfo) -> int:
+    """The account's day, days since 1970."""
+    return _local(at_ns, zone).toordinal() - _EPOCH
+
+
+def next_day_ns(at_ns: int, zone: zoneinfo.ZoneInfo) -> int:
+    """When the account's next day begins, UTC."""
+    day = _local(at_ns, zone).date() + dt.timedelta(days=1)
+    return int(dt.datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()) * 10**9
+
+
+def _drawdown(state: Watched, protections: Protections, equity: float, now_ns: int) -> list[Event]:
+    peak = max(state.marks.peak_equity, equity)
+    loss = 1.0 - equity / peak if peak > 0 else 1.0
     is_stopped = state.trading in (TradingState.HALTED, TradingState.KILLED) and state.is_latched
-    loss = 1.0 - marks.equity / peak
-    if protections.max_drawdown < 1 and loss >= protections.max_drawdown and not is_stopped:
-        reason = f"{MAX_DRAWDOWN}: equity is {loss:.2%} below its peak"
-        events.append(_tripped(MAX_DRAWDOWN, "", at_ns, at_ns, reason))
-        events.append(
-            TradingStateChanged(
-                at_ns=at_ns, state=TradingState.HALTED, reason=reason, is_latched=True
-            )
-        )
-        return events
-
-    is_locked = state.locks.get((DAILY_LOSS, ""), 0) > at_ns
-    loss = 1.0 - marks.equity / start if start > 0 else 0.0
-    if protections.max_daily_loss < 1 and loss >= protections.max_daily_loss and not is_locked:
-        reason = f"{DAILY_LOSS}: equity is {loss:.2%} below the day's start"
-        until_ns = next_day_ns(at_ns, zone)
-        events.append(_tripped(DAILY_LOSS, "", at_ns, until_ns, reason))
-        if state.trading is TradingState.ACTIVE:
-            events.append(_changed(at_ns, TradingState.REDUCING, reason))
-    elif not is_locked and _is_of_the_day(state):
-        events.append(_changed(at_ns, TradingState.ACTIVE, f"{DAILY_LOSS}: a new day"))
-    return events
+    if protections.max_drawdown >= 1 or loss < protections.max_drawdown or is_stopped:
+        return []
+    reason = f"{MAX_DRAWDOWN}: equity is {loss:.2%} below its peak"
+    halted = TradingStateChanged(
+        at_ns=now_ns, state=TradingState.HALTED, reason=reason, is_latched=True
+    )
+    return [_tripped(MAX_DRAWDOWN, "", now_ns, now_ns, reason), halted]
 
 
-def after_trade(
-    protections: Protections, closed: Sequence[Trade], locks: Mapping[tuple[str, str], int]
+def _daily_loss(
+    state: Watched,
+    protections: Protections,
+    equity: float,
+    now_ns: int,
+    zone: zoneinfo.ZoneInfo,
 ) -> list[Event]:
-    """What the newest of the closed trades leads to, the oldest first in `closed`."""
-    events: list[Event] = []
+    marks = state.marks
+    start = marks.day_start_equity if day_of(now_ns, zone) == marks.day else marks.equity
+    loss = 1.0 - equity / start if start > 0 else 1.0
+    if state.locks.get((DAILY_LOSS, ""), 0) > now_ns:
+        return []
+    if protections.max_daily_loss < 1 and loss >= protections.max_daily_loss:
+        reason = f"{DAILY_LOSS}: equity is {loss:.2%} below the day's start"
+        tripped = _tripped(DAILY_LOSS, "", now_ns, next_day_ns(now_ns, zone), reason)
+        is_active = state.trading is TradingState.ACTIVE
+        return [tripped, *([_changed(now_ns, TradingState.REDUCING, reason)] if is_active else [])]
+    is_reducing = state.trading is TradingState.REDUCING and not state.is_latched
+    if is_reducing and state.trading_reason.startswith(DAILY_LOSS):
+        return [_changed(now_ns, TradingState.ACTIVE, f"{DAILY_LOSS}: a new day")]
+    return []
+
+
+def _after_trade(state: Watched, protections: Protections, now_ns: int) -> list[Event]:
+    """Locks that follow from the newest of the closed trades."""
+    closed = state.trades.closed
+    if not closed:
+        return []
     last = closed[-1]
-    is_stop = last.leg is Leg.STOP_LOSS
+    events: list[Event] = []
 
     def lock(protection: str, symbol: str, seconds: float, reason: str) -> None:
         until_ns = last.at_ns + round(seconds * 1e9)
-        if until_ns > max(last.at_ns, locks.get((protection, symbol), 0)):
-            events.append(_tripped(protection, symbol, last.at_ns, until_ns, reason))
+        if seconds and until_ns > max(now_ns, state.locks.get((protection, symbol), 0)):
+            events.append(_tripped(protection, symbol, now_ns, until_ns, reason))
 
     lock(COOLDOWN, last.symbol, protections.cooldown_s, "a trade was closed")
-    if not is_stop:
+    if last.leg is not Leg.STOP_LOSS:
         return events
     lock(STOP_COOLDOWN, last.symbol, protections.stop_cooldown_s, "a stop closed a trade")
     symbol = last.symbol if protections.stop_guard_per_symbol else ""
@@ -147,25 +198,8 @@ def after_trade(
     return events
 
 
-def day_of(at_ns: int, zone: zoneinfo.ZoneInfo) -> int:
-    """The account's day, days since 1970."""
-    return _local(at_ns, zone).toordinal() - _EPOCH
-
-
-def next_day_ns(at_ns: int, zone: zoneinfo.ZoneInfo) -> int:
-    """When the account's next day begins, UTC."""
-    day = _local(at_ns, zone).date() + dt.timedelta(days=1)
-    return int(dt.datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()) * 10**9
-
-
 def _local(at_ns: int, zone: zoneinfo.ZoneInfo) -> dt.datetime:
     return dt.datetime.fromtimestamp(at_ns // 10**9, zone)
-
-
-def _is_of_the_day(state: Watched) -> bool:
-    """Whether trading is reduced for the loss of a day, and for nothing else."""
-    is_reducing = state.trading is TradingState.REDUCING and not state.is_latched
-    return is_reducing and state.trading_reason.startswith(DAILY_LOSS)
 
 
 def _tripped(

@@ -174,4 +174,3 @@ class Swaps:
         self._account.books.observe(
             ModelRefused(at_ns=now_ns, agent=desk.name, model=model, reason=reason)
         )
-
