@@ -309,6 +309,11 @@ def run_worker(tmp_path):
         thread.join(10)
 
 
+def shorten_pauses(monkeypatch):
+    for name in ("FIRST_PAUSE_S", "LAST_PAUSE_S"):
+        monkeypatch.setattr(f"jaxtrade.live.alerts.outbox.{name}", 0.02)
+
+
 def until(condition):
     deadline = time.monotonic() + 10
     while not condition():
@@ -320,7 +325,7 @@ def test_channels_that_fail_or_hang_hold_up_nobody_and_get_it_later(
     tmp_path, run_worker, monkeypatch
 ):
     """F30: 429, 500 and a hang; once they are over, each message was delivered once."""
-    monkeypatch.setattr("jaxtrade.live.alerts.outbox.FIRST_PAUSE_S", 0.01)
+    shorten_pauses(monkeypatch)
     well, slow = Phone(), Phone("hang")
     refusing = Phone(ChannelError("429", retry_s=0.02), ChannelError("500"), ValueError("defect"))
     run_worker({"well": well, "slow": slow, "refusing": refusing})
@@ -335,7 +340,7 @@ def test_channels_that_fail_or_hang_hold_up_nobody_and_get_it_later(
 
 
 def test_what_waits_is_delivered_by_the_next_worker(tmp_path, run_worker, monkeypatch):
-    monkeypatch.setattr("jaxtrade.live.alerts.outbox.FIRST_PAUSE_S", 0.01)
+    shorten_pauses(monkeypatch)
     dead = Phone(*[ChannelError("down")] * 10_000)
     worker = run_worker({"phone": dead})
     post(tmp_path, "error", "one", "1")
