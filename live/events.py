@@ -513,7 +513,7 @@ JOURNALLED: dict[str, type[Event]] = {
 
 def encode(event: Event) -> str:
     """The fields of an event, or of an intent, as one line of JSON; `Decimal` as text."""
-    return json.dumps(_fields(event), separators=(",", ":"), default=_plain)
+    return json.dumps(fields_of(event), separators=(",", ":"), default=_plain)
 
 
 def decode(kind: str, text: str) -> Event:
@@ -528,7 +528,8 @@ def decode(kind: str, text: str) -> Event:
         raise JaxtradeError(f"event {kind}: cannot be read: {error!r}") from error
 
 
-def _fields(record: Any) -> dict[str, Any]:
+def fields_of(record: Any) -> dict[str, Any]:
+    """The fields of a record by name, as they are."""
     return {name: getattr(record, name) for name in _hints(type(record))}
 
 
@@ -536,7 +537,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Decimal):
         return str(value)
     if dataclasses.is_dataclass(value):
-        return _fields(value)
+        return fields_of(value)
     raise TypeError(f"no JSON for {type(value).__name__}")
 
 

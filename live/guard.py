@@ -70,9 +70,7 @@ class View:
     steady_ns: int = 0
 
 
-def check(
-    intent: OrderIntent, view: View, batch: Sequence[OrderIntent] = ()
-) -> Refusal | None:
+def check(intent: OrderIntent, view: View, batch: Sequence[OrderIntent] = ()) -> Refusal | None:
     """Why an order may not be sent, or None; an exception in a check is a refusal too.
 
     batch: orders of the same decision that have passed and are not in `view.orders` yet.

@@ -38,6 +38,7 @@ from jaxtrade.live.events import (
     encode,
 )
 from jaxtrade.live.orders import Order, advance, begin
+from jaxtrade.live.reached import Reached, reached
 from jaxtrade.live.state import State
 from jaxtrade.specs import JaxtradeError
 from jaxtrade.storage import sync_folder
@@ -109,8 +110,9 @@ class Carry:
 class Journal:
     """The journal in a file, opened or created; the one writer, used by one thread.
 
-    now: UTC in nanoseconds; orders: the state's, by which the table of orders is kept; last_seq:
-    of the last event; run_id: of the last EngineStarted.
+    now: UTC in nanoseconds; lost: what is missing at its end, "" for nothing; orders: the state's,
+    by which the table of orders is kept; last_seq: of the last event; run_id: of the last
+    EngineStarted.
     """
 
     def __init__(
@@ -126,6 +128,10 @@ class Journal:
             self.last_seq = self._number("SELECT max(seq) FROM events")
             _lay_out(self._log)
             self._files = _identity(self.path, self._log)
+            end = reached(self.path)
+            is_short = end > self.last_seq
+            self.lost = f"its events {self.last_seq + 1} to {end} are gone" if is_short else ""
+            self._reached = Reached(self.path)
 
     def __enter__(self) -> Self:
         return self
@@ -136,8 +142,9 @@ class Journal:
     def close(self) -> None:
         """Close the file; what is in the log goes into it."""
         with contextlib.suppress(sqlite3.Error):
-            self._db.execute("PRAGMA optimize")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._db.close()
+        self._reached.close()
 
     @property
     def _log(self) -> Path:
@@ -176,6 +183,8 @@ class Journal:
                     (key, json.dumps(value), self._now()),
                 )
         self.last_seq = seq
+        if durable:
+            self._reached.set(seq)
         return seq
 
     def read(self, after_seq: int = 0) -> Iterator[tuple[int, Event]]:

@@ -1,4 +1,4 @@
-"""What the guard allows, and what stops trading when it has gone wrong: settings, checked when made.
+"""What the guard allows, and what stops trading once it has gone wrong: settings, checked here.
 
 They are the last line, not the policy's own limits (`RiskLimits`), which the graph keeps to: give
 them some room above those, for positions drift between bars and a no-trade band leaves them where

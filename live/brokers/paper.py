@@ -7,30 +7,32 @@ open the same file, cancel and close at the last known prices, and the first one
 """
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import AsyncIterator, Iterable
 from decimal import Decimal
 from pathlib import Path
 
 from jaxtrade.live.brokers.base import Capabilities, Instrument, NotConnectedError, Snapshot
-from jaxtrade.live.brokers.paper_books import Books, Events
+from jaxtrade.live.brokers.paper_desk import Desk
+from jaxtrade.live.brokers.paper_faults import NEVER, Faults, Line
 from jaxtrade.live.brokers.paper_feed import Feed, Standstill
-from jaxtrade.live.brokers.paper_matching import ended_exits
 from jaxtrade.live.brokers.paper_store import PaperStore
 from jaxtrade.live.clock import Clock, SimulatedClock, SystemClock
 from jaxtrade.live.events import (
     Bar,
-    BrokerConnected,
+    BrokerDisconnected,
     BrokerEvent,
-    OrderAccepted,
-    OrderCanceled,
-    OrderCancelRejected,
+    OrderFilled,
     OrderIntent,
-    OrderKind,
-    OrderRejected,
-    PositionReport,
+    Side,
 )
 from jaxtrade.specs import JaxtradeError
+
+HEARTBEAT_NS = 10_000_000_000
+"""A line that has been silent for longer is taken for dead."""
 
 
 class PaperBroker:
@@ -46,7 +48,7 @@ class PaperBroker:
             ...
     """
 
-    capabilities = Capabilities(holds_exits=True, has_history=True)
+    capabilities = Capabilities(books_at_once=True, history_bars=1 << 30)
 
     def __init__(
         self,
@@ -56,88 +58,66 @@ class PaperBroker:
         path: Path | str | None = None,
         speed: float = 0.0,
         with_quotes: bool = False,
+        faults: Faults | None = None,
     ) -> None:
         """A new account, or the one in the file.
 
         Args:
             feed: the market.
-            clock: a `SimulatedClock` is driven to the end of each bar.
+            clock: a `SimulatedClock` is driven to the end of each bar of a replay.
             path: of the file of the books; None keeps them in memory.
             speed: bars a second of a replay, 0 for as fast as they are read.
             with_quotes: tell a quote of each symbol before its bar.
+            faults: what goes wrong; may be changed while it runs.
 
         Raises:
             JaxtradeError: the file is another's, or cannot be opened.
         """
+        self.faults = Faults() if faults is None else faults
         self._feed = feed
-        self._clock = SystemClock() if clock is None else clock
+        self.clock = SystemClock() if clock is None else clock
         self._speed = speed
         self._with_quotes = with_quotes
-        self._queue: deque[BrokerEvent] = deque()
+        self._desk = Desk(feed, path, self.faults)
+        self._line = Line(self.faults)
         self._is_connected = False
+        self._frozen_since_ns: int | None = None
+        self._passed_s = 0.0
         self._woken = asyncio.Event()
         self._subscribed = frozenset(feed.symbols)
-        self._known = {one.symbol: one for one in feed.instruments()}
-        self._store = None if path is None else PaperStore(path)
-        self._books = self._open()
-        self._next_row = self._books.row
-
-    def _open(self) -> Books:
-        if self._store is None:
-            return self._feed.open_books()
-        meta = self._store.meta()
-        if not meta:
-            books = self._feed.open_books()
-            self._store.begin_account(books, self._feed.instruments(), self._feed.bar_seconds)
-            return books
-        if tuple(meta["symbols"]) != self._feed.symbols:
-            raise JaxtradeError(
-                f"{self._store.path}: is an account of {', '.join(meta['symbols'])}, "
-                f"not of {', '.join(self._feed.symbols)}: give another path"
-            )
-        return self._store.load()[0]
+        self._next_row = self._desk.books.row
+        feed.listen(self._woken.set)
 
     # --- connection ----------------------------------------------------------------------------
 
     async def connect(self) -> None:
-        """Open the connection; the newest bar will be told again."""
-        self._sync()
+        """Open the connection; the newest bar will be told again.
 
-        def connected(books: Books) -> Events:
-            books.epoch += 1
-            reports = [
-                PositionReport(
-                    at_ns=books.at_ns,
-                    symbol=symbol,
-                    quantity=units,
-                    price=books.mean_price[symbol],
-                )
-                for symbol, units in books.units.items()
-                if units
-            ]
-            return [
-                BrokerConnected(at_ns=books.at_ns, epoch=books.epoch),
-                books.account_state(),
-                *reports,
-            ]
-
-        self._queue.clear()
-        self._change(connected)
-        if isinstance(self._clock, SimulatedClock):
-            self._clock.advance_to(self._books.at_ns)
-        self._is_connected = True
-        self._next_row = self._books.row
-        self._tell_bars()
+        Raises:
+            NotConnectedError: it was refused.
+        """
+        if self.faults.take("refuse_connections"):
+            raise NotConnectedError("the paper broker refuses connections")
+        self._line.clear()
+        events = self._desk.connect()
+        self._drive_clock(self._desk.books.at_ns)
+        self._is_connected, self._frozen_since_ns = True, None
+        self._tell(events)
+        self._next_row = self._desk.books.row
+        self._tell_market()
         self._woken.set()
 
     async def disconnect(self) -> None:
         """Close the connection; orders go on working."""
         self._is_connected = False
-        self._queue.clear()
+        self._line.clear()
+        self._woken.set()
 
     def is_connected(self) -> bool:
-        """Whether bars may come."""
-        return self._is_connected
+        """Whether the line is up, and was not silent for too long."""
+        since_ns = self._frozen_since_ns
+        is_silent = since_ns is not None and self.clock.steady_ns() - since_ns > HEARTBEAT_NS
+        return self._is_connected and not is_silent
 
     def _require_connection(self) -> None:
         if not self._is_connected:
@@ -148,7 +128,8 @@ class PaperBroker:
     async def instruments(self, symbols: tuple[str, ...]) -> tuple[Instrument, ...]:
         """What is known of these symbols."""
         self._require_connection()
-        return tuple(self._known[symbol] for symbol in symbols if symbol in self._known)
+        known = self._desk.known
+        return tuple(known[symbol] for symbol in symbols if symbol in known)
 
     async def subscribe(self, symbols: tuple[str, ...], *, bar_seconds: int) -> None:
         """Tell bars of these symbols only.
@@ -157,145 +138,173 @@ class PaperBroker:
             JaxtradeError: a symbol that is not there, or bars of another length.
         """
         self._require_connection()
-        unknown = [symbol for symbol in symbols if symbol not in self._known]
-        if unknown or bar_seconds != self._feed.bar_seconds:
+        known, seconds = self._desk.known, self._feed.bar_seconds
+        unknown = [symbol for symbol in symbols if symbol not in known]
+        if unknown or (seconds and bar_seconds != seconds):
             raise JaxtradeError(
                 f"no bars of {bar_seconds} s of {', '.join(unknown or symbols)}: there are bars of "
-                f"{self._feed.bar_seconds} s of {', '.join(self._known)}"
+                f"{seconds} s of {', '.join(known)}"
             )
         self._subscribed = frozenset(symbols)
-        kept = [
-            e
-            for e in self._queue
-            if getattr(e, "symbol", None) not in (self._known.keys() - self._subscribed)
-        ]
-        self._queue = deque(kept)
+        self._line.keep(self._subscribed)
 
     async def history(self, symbol: str, *, bar_seconds: int, count: int) -> tuple[Bar, ...]:
         """The last bars before the next that will be told."""
         self._require_connection()
-        if symbol not in self._known or bar_seconds != self._feed.bar_seconds:
+        if symbol not in self._desk.known or bar_seconds != self._feed.bar_seconds:
             return ()
         return self._feed.history(symbol, count, before_row=self._next_row)
 
     async def snapshot(self) -> Snapshot:
-        """The account, as it is."""
+        """The account, as it is.
+
+        Raises:
+            NotConnectedError: there is no connection, or no answer.
+        """
         self._require_connection()
-        self._sync()
-        return self._books.snapshot(self._clock.wall_ns())
+        if self.faults.take("failing_snapshots"):
+            raise NotConnectedError("the paper broker does not answer")
+        self._tell(self._desk.sync())
+        whole = self._desk.books.snapshot(self.clock.wall_ns())
+        if self.faults.take("incomplete_snapshots"):
+            return dataclasses.replace(
+                whole, positions=(), open_orders=(), closed_orders=(), fills=(), is_complete=False
+            )
+        return whole
 
     # --- orders --------------------------------------------------------------------------------
 
     async def submit_order(self, intent: OrderIntent) -> None:
         """Take an order; one whose cid is there already is only acknowledged again."""
+        if self.faults.slow_submit_s:
+            await asyncio.sleep(self.faults.slow_submit_s)
         self._require_connection()
-        self._change(lambda books: self._taken(books, intent))
-
-    def _taken(self, books: Books, intent: OrderIntent) -> Events:
-        order = books.order_of(intent.cid)
-        if order is None:
-            reason = refusal(intent, self._known.get(intent.symbol), books)
-            order = books.add(intent, due=self._feed.due_row(books))
-            if reason:
-                books.end(order, "rejected", reason)
-        at_ns = books.at_ns
-        if order.status == "rejected":
-            return [OrderRejected(at_ns=at_ns, cid=intent.cid, reason=order.reason)]
-        return [OrderAccepted(at_ns=at_ns, cid=intent.cid, broker_id=order.broker_id)]
+        if self.faults.take("drop_orders"):
+            return
+        if self.faults.take("mute"):
+            self._line.mute(intent.cid)
+        self._tell(self._desk.submit(intent))
 
     async def cancel_order(self, cid: str) -> None:
         """Cancel an order at once."""
         self._require_connection()
-
-        def canceled(books: Books) -> Events:
-            order = books.order_of(cid)
-            if order is None or order.status != "working":
-                reason = "there is no such order" if order is None else f"it is {order.status}"
-                return [OrderCancelRejected(at_ns=books.at_ns, cid=cid, reason=reason)]
-            return [books.cancel(order, "asked for"), *ended_exits(books)]
-
-        self._change(canceled)
+        self._tell(self._desk.cancel(cid))
 
     async def cancel_all_orders(self, symbol: str | None = None) -> None:
         """Cancel whatever works."""
         self._require_connection()
-
-        def canceled(books: Books) -> Events:
-            found = [o for o in books.working.values() if symbol in (None, o.intent.symbol)]
-            return [books.cancel(order, "all are cancelled") for order in found]
-
-        self._change(canceled)
+        self._tell(self._desk.cancel_all(symbol))
 
     async def close_all_positions(self) -> None:
         """Close whatever is held, at once and at the last known prices."""
         self._require_connection()
-
-        def closed(books: Books) -> Events:
-            held = [(symbol, units) for symbol, units in books.units.items() if units]
-            fills: Events = [books.deal(symbol, -units) for symbol, units in held]
-            return [*fills, *ended_exits(books), books.account_state()]
-
-        self._change(closed)
+        self._tell(self._desk.close_all())
 
     # --- events --------------------------------------------------------------------------------
 
     async def events(self) -> AsyncIterator[BrokerEvent]:
         """Everything that happens; ends with the replay."""
         while True:
-            while self._queue:
-                event = self._queue.popleft()
+            while self._frozen_since_ns is None:
+                event = self._line.take(self.clock.wall_ns())
+                if event is None:
+                    break
                 if isinstance(event, Bar):
-                    self._next_row = self._books.row + 1
+                    self._next_row = self._desk.books.row + 1
                 yield event
-            if not self._is_connected:
-                self._woken.clear()
-                await self._woken.wait()
-                continue
-            due_ns = self._feed.next_ns(self._books)
-            if due_ns is None:
+            if not await self._go_on():
                 return
-            if self._speed:
-                await asyncio.sleep(1.0 / self._speed)
-                if self._queue or not self._is_connected:
-                    continue  # orders came while it waited
-            if isinstance(self._clock, SimulatedClock):
-                self._clock.advance_to(due_ns)
-            self._sync()
-            self._change(self._feed.advance)
-            self._queue.append(self._books.account_state())
-            self._tell_bars()
 
-    def _tell_bars(self) -> None:
-        told = self._feed.market_data(self._books, with_quotes=self._with_quotes)
-        self._queue.extend(each for each in told if each.symbol in self._subscribed)
+    async def _go_on(self) -> bool:
+        """Let time pass until something has happened; False at the end of the data."""
+        if not self._is_connected or self._frozen_since_ns is not None:
+            await self._wait(math.inf)
+            return True
+        due_ns, late_ns = self._feed.next_ns(self._desk.books), self._line.next_late_ns()
+        if due_ns is None and late_ns == NEVER:
+            return False
+        is_driven = isinstance(self.clock, SimulatedClock)
+        if is_driven and late_ns < NEVER and (due_ns is None or late_ns <= due_ns):
+            self._drive_clock(late_ns)
+            return True
+        market_s, late_s = self._seconds_to_market(due_ns), math.inf
+        if late_ns < NEVER and not is_driven:
+            late_s = (late_ns - self.clock.wall_ns()) / 1e9
+        if min(market_s, late_s) > 0:
+            await self._wait(min(market_s, late_s))
+        elif market_s <= 0 and due_ns is not None:
+            self._pass(due_ns)
+        return True
 
-    def _change(self, change: Callable[[Books], Events]) -> None:
-        """Change the books, store them, and only then tell it."""
-        while True:
-            events = change(self._books)
-            if self._store is None:
-                self._books.changed.clear()
-                self._books.new_fills.clear()
+    def _seconds_to_market(self, due_ns: int | None) -> float:
+        if due_ns is None or due_ns == NEVER:
+            return math.inf
+        return self._passed_s + 1.0 / self._speed - time.monotonic() if self._speed else 0.0
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait to be woken, at most for so long."""
+        self._woken.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._woken.wait(), None if seconds == math.inf else seconds)
+
+    def _pass(self, due_ns: int) -> None:
+        """Let the market go on to a moment, and tell what that brings."""
+        self._passed_s = time.monotonic()
+        self._drive_clock(due_ns)
+        self._tell(self._desk.advance())
+        self._tell_market()
+
+    def _drive_clock(self, wall_ns: int) -> None:
+        if isinstance(self.clock, SimulatedClock):
+            self.clock.advance_to(wall_ns)
+
+    def _tell(self, events: Iterable[BrokerEvent]) -> None:
+        now_ns = self.clock.wall_ns()
+        for event in events:
+            self._line.put(event, now_ns)
+        self._woken.set()
+
+    def _tell_market(self) -> None:
+        told = self._feed.market_data(self._desk.books, with_quotes=self._with_quotes)
+        self._tell(each for each in told if each.symbol in self._subscribed)
+
+    # --- what others do, and what breaks -------------------------------------------------------
+
+    def tell(self, event: BrokerEvent) -> None:
+        """Send an event that nothing in the account has caused: a bad quote, an error."""
+        self._tell([event])
+
+    def trade_outside(self, symbol: str, quantity: Decimal, *, is_told: bool = True) -> None:
+        """Somebody else trades a signed quantity at once; told or not."""
+        events = self._desk.trade_outside(symbol, quantity)
+        self._tell(e for e in events if is_told or not isinstance(e, OrderFilled))
+
+    def order_outside(self, symbol: str, side: Side, quantity: Decimal, price: Decimal) -> None:
+        """Somebody else leaves a limit order, of which nothing is told."""
+        self._tell(self._desk.order_outside(symbol, side, quantity, price))
+
+    def break_connection(self, *, bars: int = 0, reason: str = "broken") -> None:
+        """Lose the connection and what is under way; the market goes on unseen for some bars."""
+        self._line.clear()
+        self._is_connected = False
+        for _ in range(bars):
+            due_ns = self._feed.next_ns(self._desk.books)
+            if due_ns is None or due_ns == NEVER:
                 break
-            if self._store.save(self._books):
-                break
-            self._reload()
-        self._queue.extend(events)
+            self._drive_clock(due_ns)
+            self._desk.advance()
+        at_ns = self._desk.books.at_ns
+        self._tell([BrokerDisconnected(at_ns=at_ns, reason=reason)])
 
-    def _sync(self) -> None:
-        """See what another process has done."""
-        if self._store is not None and self._store.is_changed():
-            self._reload()
+    def freeze(self) -> None:
+        """Fall silent without a word; requests are still taken."""
+        self._frozen_since_ns = self.clock.steady_ns()
+        self._woken.set()
 
-    def _reload(self) -> None:
-        assert self._store is not None
-        self._books, orders, fills = self._store.load()
-        at_ns = self._books.at_ns
-        self._queue.extend(fills)
-        for order in orders:
-            if order.status == "canceled":
-                cid, reason = order.intent.cid, order.reason
-                self._queue.append(OrderCanceled(at_ns=at_ns, cid=cid, reason=reason))
+    def thaw(self) -> None:
+        """Speak again, first of what was missed."""
+        self._frozen_since_ns = None
+        self._woken.set()
 
 
 def connection(path: Path | str, *, clock: Clock | None = None) -> PaperBroker:
@@ -314,27 +323,3 @@ def connection(path: Path | str, *, clock: Clock | None = None) -> PaperBroker:
     feed = Standstill(symbols, store.instruments(), seconds)
     store.close()
     return PaperBroker(feed, clock=clock, path=path)
-
-
-def refusal(intent: OrderIntent, instrument: Instrument | None, books: Books) -> str:
-    """Why an order is rejected, "" if it is not."""
-    if instrument is None:
-        return f"there is no {intent.symbol}"
-    if books.money.is_ruined:
-        return "the account is ruined"
-    step, quantity = instrument.quantity_step, intent.quantity
-    if not quantity.is_finite() or quantity <= 0 or quantity % step:
-        return f"quantity {quantity} is not a number of whole steps of {step}"
-    if not instrument.min_quantity <= quantity <= instrument.max_quantity:
-        return f"quantity {quantity} is not within the least and the most"
-    if intent.kind is not OrderKind.MARKET:
-        price = intent.price
-        if price is None or not price.is_finite() or price <= 0:
-            return f"a {intent.kind} order needs a price above 0"
-        if instrument.price_step and price % instrument.price_step:
-            return f"price {price} is not a number of whole steps of {instrument.price_step}"
-    if intent.reduce_only and not intent.parent:
-        held = books.units[intent.symbol]
-        if held * intent.side.sign >= Decimal(0):
-            return "there is nothing to reduce"
-    return ""

@@ -74,6 +74,11 @@ class PaperOrder:
         return self.intent.quantity - self.filled
 
     @property
+    def reduces(self) -> bool:
+        """Whether it only ends what is held."""
+        return self.intent.reduce_only or self.intent.leg in (Leg.STOP_LOSS, Leg.TAKE_PROFIT)
+
+    @property
     def is_exit(self) -> bool:
         """Whether it waits at a price to end the position that it guards."""
         return (
@@ -96,6 +101,7 @@ class Books:
         self.epoch = 0
         self.money = Money()
         self.units: dict[str, Decimal] = dict.fromkeys(symbols, ZERO)
+        self.fill_share = 1.0  # the largest part of an order that one bar fills
         self.mean_price: dict[str, float] = dict.fromkeys(symbols, 0.0)
         self.closes: dict[str, float] = dict.fromkeys(symbols, 0.0)
         self.rates: dict[str, Rates] = dict.fromkeys(symbols, Rates())

@@ -3,11 +3,12 @@
 `paper_replay` has the rows of a file, `paper_stream` quotes that come in; these two import JAX.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from jaxtrade.live.brokers.base import Instrument
 from jaxtrade.live.brokers.paper_books import Books, Events
-from jaxtrade.live.events import Bar, Tick
+from jaxtrade.live.events import AccountState, Bar, Tick
 
 
 class Feed(Protocol):
@@ -23,13 +24,19 @@ class Feed(Protocol):
         """A new account at the start."""
 
     def next_ns(self, books: Books) -> int | None:
-        """When the next bar is known, UTC; None at the end."""
+        """When the market goes on, UTC; `NEVER` until something comes in, None at the end."""
 
     def advance(self, books: Books) -> Events:
         """Book the next bar with the orders that work: fills and cancellations."""
 
-    def due_row(self, books: Books, latency_bars: int = 0) -> int:
+    def account_state(self, books: Books) -> list[AccountState]:
+        """The account, where it is to be told after what was booked last."""
+
+    def due_row(self, books: Books) -> int:
         """The row from which on an order that comes now may fill."""
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Call `wake` whenever something new has come in."""
 
     def market_data(self, books: Books, *, with_quotes: bool) -> list[Tick | Bar]:
         """The bars that were booked last."""
@@ -64,9 +71,16 @@ class Standstill:
         """Nothing happens."""
         return []
 
-    def due_row(self, books: Books, latency_bars: int = 0) -> int:
+    def account_state(self, books: Books) -> list[AccountState]:
+        """Nothing is told."""
+        return []
+
+    def due_row(self, books: Books) -> int:
         """The next row of whoever has the market."""
         return books.row + 1
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Nothing comes in."""
 
     def market_data(self, books: Books, *, with_quotes: bool) -> list[Tick | Bar]:
         """Nothing is told."""

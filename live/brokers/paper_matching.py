@@ -61,11 +61,12 @@ class Told(NamedTuple):
 @dataclasses.dataclass(slots=True)
 class Choice:
     """What a bar is to do in one symbol: orders with the units of each, above 0; the sum of them,
-    signed; exits of each kind.
+    signed; whether it waits for a price; exits of each kind.
     """
 
     orders: list[tuple[PaperOrder, Decimal]] = dataclasses.field(default_factory=list)
     net: Decimal = ZERO
+    is_priced: bool = False
     stop_loss: list[PaperOrder] = dataclasses.field(default_factory=list)
     take_profit: list[PaperOrder] = dataclasses.field(default_factory=list)
 
@@ -73,36 +74,43 @@ class Choice:
 NO_CHOICE = Choice()
 
 
-def choose(
-    books: Books, symbol: str, row: int, low: float, high: float, *, is_open: bool = True
-) -> Choice:
-    """What the bar at a row, which reaches from low to high, is to do in a symbol; nothing where
-    there is no bar.
-    """
+def choose(books: Books, instrument: Instrument, row: int, low: float, high: float) -> Choice:
+    """What the bar at a row, which reaches from low to high, is to do in a symbol."""
+    symbol = instrument.symbol
     mine = [each for each in books.working.values() if each.intent.symbol == symbol]
-    if not mine or not is_open:
+    if not mine:
         return NO_CHOICE
-    held = books.units[symbol]
     due = [each for each in mine if each.due <= row and not each.is_exit]
-    orders = [each for each in due if each.intent.kind is OrderKind.MARKET or each.is_touched]
-    if not orders:
-        reached = [each for each in due if _is_reached(each, low, high)]
-        orders = reached[:1] or due[:1]
-    choice, left = Choice(), held
+    orders = [each for each in due if _is_market(each)]
+    is_priced = not orders
+    if is_priced:
+        orders = [each for each in due if is_reached(each, low, high)][:1] or due[:1]
+    choice = taken(books, orders, instrument)
+    choice.is_priced = is_priced and bool(choice.orders)
+    held = books.units[symbol]
+    after = held if choice.is_priced and held else held + choice.net
+    exits = [e for e in mine if e.is_exit and e.due <= row and e.intent.side.sign * after < 0]
+    for leg, chosen in ((Leg.STOP_LOSS, "stop_loss"), (Leg.TAKE_PROFIT, "take_profit")):
+        setattr(choice, chosen, _nearest([e for e in exits if e.intent.leg is leg], leg, after))
+    return choice
+
+
+def taken(books: Books, orders: list[PaperOrder], instrument: Instrument) -> Choice:
+    """The units of each of some orders in one symbol; of those that reduce what there is left."""
+    choice, step = Choice(), instrument.quantity_step
+    left = held = books.units[instrument.symbol]
     for order in orders:
         quantity = order.remaining
-        if order.intent.reduce_only or order.is_touched:
+        if books.fill_share < 1.0:
+            part = Decimal(repr(books.fill_share)) * order.intent.quantity // step * step
+            quantity = min(quantity, max(part, step))
+        if order.reduces:
             is_against = left * order.intent.side.sign < 0
             quantity = min(quantity, abs(left)) if is_against else ZERO
         if quantity > 0:
             choice.orders.append((order, quantity))
             left += order.intent.side.sign * quantity
     choice.net = left - held
-    waits = bool(choice.orders) and not _is_market(choice.orders[0][0])
-    after = held if waits and held else left
-    exits = [e for e in mine if e.is_exit and e.due <= row and e.intent.side.sign * after < 0]
-    for leg, chosen in ((Leg.STOP_LOSS, "stop_loss"), (Leg.TAKE_PROFIT, "take_profit")):
-        setattr(choice, chosen, _nearest([e for e in exits if e.intent.leg is leg], leg, after))
     return choice
 
 
@@ -110,7 +118,8 @@ def _is_market(order: PaperOrder) -> bool:
     return order.intent.kind is OrderKind.MARKET or order.is_touched
 
 
-def _is_reached(order: PaperOrder, low: float, high: float) -> bool:
+def is_reached(order: PaperOrder, low: float, high: float) -> bool:
+    """Whether a range of prices comes to the price of an order."""
     price = float(order.intent.price or 0)
     is_below = (order.intent.kind is OrderKind.LIMIT) == (order.intent.side is Side.BUY)
     return low <= price if is_below else high >= price
@@ -137,8 +146,7 @@ def ask(books: Books, choices: list[Choice], instruments: tuple[Instrument, ...]
         asked.quantity.append(float(choice.net) * close / equity)
         waiting = choice.orders[0][0] if choice.orders else None
         for kind, column in ((OrderKind.LIMIT, asked.limit), (OrderKind.STOP, asked.stop)):
-            is_priced = waiting is not None and not _is_market(waiting)
-            column.append(_level(waiting if is_priced else None, close, kind))
+            column.append(_level(waiting if choice.is_priced else None, close, kind))
         asked.stop_loss.append(_level(_first(choice.stop_loss), close))
         asked.take_profit.append(_level(_first(choice.take_profit), close))
         lots = units / instrument.quantity_step
@@ -204,18 +212,18 @@ def _traded(books: Books, dealt: Dealt, column: int, instrument: Instrument) -> 
     choice, symbol = dealt.choices[column], instrument.symbol
     told, before = dealt.told, dealt.before[column]
     wanted, filled = dealt.asked.quantity[column], told.filled[column]
-    is_market = _is_market(choice.orders[0][0])
+    is_market = not choice.is_priced
     is_wiped = told.code[column] == LIQUIDATION and filled == 0.0
     is_whole = abs(filled - wanted) <= NOTHING * 1.01 and (is_market or filled != 0.0)
-    taken = abs(choice.net)
+    amount = abs(choice.net)
     if not is_whole or is_wiped:
         exact = Decimal(repr(abs(filled) * dealt.equity / before))
-        taken = min(taken, exact // instrument.quantity_step * instrument.quantity_step)
+        amount = min(amount, exact // instrument.quantity_step * instrument.quantity_step)
     side = -1 if choice.net < 0 else 1
     price = before * (1.0 + told.price[column])
     price *= 1.0 + (side * told.edge[column] if choice.net else 0.0)
     against = sum((q for order, q in choice.orders if order.intent.side.sign != side), ZERO)
-    left = {side: taken + against, -side: against if taken or is_whole else ZERO}
+    left = {side: amount + against, -side: against if amount or is_whole else ZERO}
     total = float(left[side] + left[-side])
     events: Events = []
     for order, quantity in choice.orders:
@@ -225,11 +233,12 @@ def _traded(books: Books, dealt: Dealt, column: int, instrument: Instrument) -> 
         if part > 0:
             fee = told.fee[column] * dealt.equity * float(part) / total
             events.append(books.fill(order, symbol, sign * part, price, fee))
-        is_cut = part < quantity and is_market and not dealt.works_on
-        if order.status == "working" and (is_cut or (order.intent.reduce_only and part)):
-            events.append(books.cancel(order, "the equity cannot back it" if is_cut else "reduced"))
+        if part < quantity and is_market and not dealt.works_on and order.status == "working":
+            has_ended = told.code[column] != 0
+            reason = "the position has ended" if has_ended else "the equity cannot back it"
+            events.append(books.cancel(order, reason))
     # What the ledger left out, or did more, of an order that counts as whole.
-    missed = float(side * taken) * before / dealt.equity - filled
+    missed = float(side * amount) * before / dealt.equity - filled
     if abs(missed) > 1e-7:
         end = told.exit_price[column] if told.code[column] in (STOP, TARGET) else None
         end = dealt.after[column] / before - 1.0 if end is None else end
@@ -281,28 +290,34 @@ def _liquidated(books: Books, dealt: Dealt, cash: float) -> Events:
 
 
 def ended_exits(books: Books) -> Events:
-    """Exits end with the position that they guard, and when their twin has filled."""
+    """Exits end with the position that they guard, and when their twin has filled; so does what
+    was only to reduce a position.
+    """
     events: Events = []
-    for order in [each for each in books.working.values() if each.is_exit or each.is_touched]:
+    for order in [each for each in books.working.values() if each.reduces]:
         intent = order.intent
         is_guarding = books.units[intent.symbol] * intent.side.sign < 0
         parent = books.order_of(intent.parent)
         is_awaited = parent is not None and parent.status == "working"
         if not is_guarding and not is_awaited:
-            events.append(books.cancel(order, "there is no position to guard"))
+            events.append(books.cancel(order, "there is no position to close"))
         elif intent.parent in books.fired:
             events.append(books.cancel(order, "the other exit has filled"))
     return events
 
 
-def touch(books: Books, low: dict[str, float], high: dict[str, float], row: int) -> None:
-    """Note which exits, that cover less than the position, the bar at a row has touched."""
+def touch(books: Books, choices: list[Choice], lows: list[float], highs: list[float]) -> None:
+    """Note which exits, of those that cover less than the position, a bar has touched."""
+    columns = {symbol: column for column, symbol in enumerate(books.symbols)}
     for order in books.working.values():
-        intent = order.intent
-        if not order.is_exit or order.due > row or intent.symbol not in low:
+        intent, column = order.intent, columns[order.intent.symbol]
+        if not order.is_exit or order.due > books.row:
             continue
-        if books.units[intent.symbol] * intent.side.sign < 0 and _is_reached(
-            order, low[intent.symbol], high[intent.symbol]
-        ):
+        if order in choices[column].stop_loss or order in choices[column].take_profit:
+            continue
+        edge = books.rates[intent.symbol].edge * -intent.side.sign
+        low, high = lows[column] * (1.0 - edge), highs[column] * (1.0 - edge)
+        is_guarding = books.units[intent.symbol] * intent.side.sign < 0
+        if is_guarding and is_reached(order, low, high):
             order.is_touched = True
             books.changed.add(order.number)

@@ -1,12 +1,14 @@
 """A replay of a venue, in lock-step with who reads it."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from jaxtrade.live.brokers.base import Instrument
 from jaxtrade.live.brokers.paper_books import Books, Events, Rates
-from jaxtrade.live.brokers.paper_matching import Dealt, ask, choose, settle, touch
+from jaxtrade.live.brokers.paper_matching import NO_CHOICE, Dealt, ask, choose, settle, touch
 from jaxtrade.live.brokers.paper_venue import PaperLedger, Venue
-from jaxtrade.live.events import Bar, Tick
+from jaxtrade.live.events import AccountState, Bar, Tick
 
 NS = 1_000_000_000
 
@@ -37,9 +39,16 @@ class Replay:
         books.rates = dict(zip(self.symbols, rates(venue), strict=True))
         return books
 
-    def due_row(self, books: Books, latency_bars: int = 0) -> int:
+    def due_row(self, books: Books) -> int:
         """The row from which on an order that comes now may fill."""
-        return books.row + 1 + self._latency + latency_bars
+        return books.row + 1 + self._latency
+
+    def account_state(self, books: Books) -> list[AccountState]:
+        """The account after each bar."""
+        return [books.account_state()]
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Nothing comes in by itself."""
 
     def _end_ns(self, row: int) -> int:
         return (int(self.venue.starts_s[row]) + self.bar_seconds) * NS
@@ -58,8 +67,8 @@ class Replay:
         lows, highs = self._prices(row, 2), self._prices(row, 1)
         is_there = self.venue.is_there[row].tolist()
         choices = [
-            choose(books, symbol, row, lows[i], highs[i], is_open=is_there[i])
-            for i, symbol in enumerate(self.symbols)
+            choose(books, one, row, low, high) if there else NO_CHOICE
+            for one, low, high, there in zip(self._instruments, lows, highs, is_there, strict=True)
         ]
         asked = ask(books, choices, self._instruments)
         before, equity = list(books.closes.values()), books.equity
@@ -76,12 +85,7 @@ class Replay:
         )
         events = settle(books, dealt, money, self._instruments)
         if books.working:
-            touch(
-                books,
-                dict(zip(self.symbols, lows, strict=True)),
-                dict(zip(self.symbols, highs, strict=True)),
-                row,
-            )
+            touch(books, choices, lows, highs)
         return events
 
     def market_data(self, books: Books, *, with_quotes: bool) -> list[Tick | Bar]:

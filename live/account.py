@@ -1,0 +1,179 @@
+"""What the parts of the engine share: one account, everything that is known of it at this moment."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from decimal import Decimal
+
+from jaxtrade.live.bookkeeper import Bookkeeper
+from jaxtrade.live.brokers.base import Broker, Instrument
+from jaxtrade.live.clock import Clock
+from jaxtrade.live.desk import Desk
+from jaxtrade.live.events import AccountState, OrderIntent, Tick, TradingState
+from jaxtrade.live.execution import Execution
+from jaxtrade.live.guard import Refusal, View, check
+from jaxtrade.live.orders import Order, OrderStatus, make_cid
+from jaxtrade.live.positions import PositionStatus, position_status
+from jaxtrade.live.quotes import Quotes
+from jaxtrade.live.rates import Rates
+from jaxtrade.live.scene import Scene, Terms
+from jaxtrade.live.settings import LiveSettings
+from jaxtrade.live.state import SEVERITY, State
+
+
+class DecisionKeys:
+    """Whether there is an order of a decision; the journal refuses those of before, too."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and make_cid(key) in self._state.orders
+
+
+@dataclasses.dataclass(kw_only=True)
+class Account:
+    """The account; see the module.
+
+    owners: desk of each symbol; closes: last close, or middle of the last quote; ranges: average
+    range of a bar as a fraction of the price; told: what the broker said of the account last;
+    reported: what it said to hold, by symbol; is_connected, is_reconciling: of the session;
+    overdue: symbols whose positions have been without a stop for too long.
+    """
+
+    settings: LiveSettings
+    broker: Broker
+    clock: Clock
+    books: Bookkeeper
+    execution: Execution
+    desks: dict[str, Desk]
+    owners: dict[str, Desk]
+    rates: Rates
+    quotes: Quotes
+    instruments: dict[str, Instrument] = dataclasses.field(default_factory=dict)
+    closes: dict[str, float] = dataclasses.field(default_factory=dict)
+    ranges: dict[str, float] = dataclasses.field(default_factory=dict)
+    reported: dict[str, Decimal] = dataclasses.field(default_factory=dict)
+    told: AccountState | None = None
+    is_connected: bool = False
+    is_reconciling: bool = True
+    epoch: int = 0
+
+    @property
+    def state(self) -> State:
+        """The fold of the journal."""
+        return self.books.state
+
+    @property
+    def equity(self) -> float:
+        """Of the account, by its books at the last prices."""
+        return math.fsum(book.value(self.closes) for book in self.state.books.values())
+
+    @property
+    def trading(self) -> TradingState:
+        """The state that counts now: where the journal takes nothing, nothing is opened."""
+        state = self.state.trading
+        if self.books.is_sound:
+            return state
+        return max(state, TradingState.REDUCING, key=SEVERITY.index)
+
+    def is_reducing(self, desk: Desk) -> bool:
+        """Whether an agent may only lower its exposure."""
+        record = self.state.agents.get(desk.name)
+        is_paused = record is not None and bool(record.paused)
+        return is_paused or self.trading is not TradingState.ACTIVE
+
+    def terms(self, desk: Desk) -> Terms:
+        """How an agent trades."""
+        settings = desk.settings
+        return Terms(
+            agent=desk.name,
+            no_trade_band=desk.no_trade_band,
+            stop_loss=settings.stop_loss,
+            take_profit=settings.take_profit,
+            max_order_age_s=settings.max_order_age_s,
+            holds_exits=self.broker.capabilities.holds_exits,
+        )
+
+    def scene(self, desk: Desk, equity: float) -> Scene:
+        """What an agent's orders are planned from."""
+        state = self.state
+        return Scene(
+            equity=equity,
+            prices=self.closes,
+            positions={symbol: state.quantity(symbol) for symbol in desk.symbols},
+            orders=state.working_orders(),
+            instruments=self.instruments,
+            now_ns=self.clock.wall_ns(),
+            references=self.quotes.middles(),
+            entries=state.trades.entries(),
+        )
+
+    def see_quote(self, tick: Tick) -> bool:
+        """Take in a quote; whether it is sane and may be acted upon."""
+        if not self.quotes.see(tick, steady_ns=self.clock.steady_ns(), epoch=self.epoch):
+            return False
+        self.closes[tick.symbol] = 0.5 * (tick.bid + tick.ask)
+        return True
+
+    def refusal(self, intent: OrderIntent, batch: Sequence[OrderIntent]) -> Refusal | None:
+        """What the guard has against an order, None where it may be sent."""
+        return check(intent, self._view(), batch)
+
+    def status_of(self, symbol: str) -> PositionStatus:
+        """Where the position of a symbol stands."""
+        desk = self.owners.get(symbol)
+        wants_stop = desk is not None and desk.settings.stop_loss > 0
+        instrument = self.instruments.get(symbol)
+        return position_status(
+            self.state,
+            symbol,
+            wants_stop=wants_stop and self.broker.capabilities.holds_exits,
+            broker_quantity=self.reported.get(symbol),
+            tolerance=Decimal(0) if instrument is None else instrument.quantity_step / 2,
+        )
+
+    def _view(self) -> View:
+        state, marks = self.state, self.state.marks
+        orders = state.working_orders()
+        return View(
+            limits=self.settings.guard,
+            protections=self.settings.protections,
+            rates=self.rates,
+            instruments=self.instruments,
+            quotes=self.quotes.known,
+            closes=self.closes,
+            positions={symbol: held.quantity for symbol, held in state.positions.items()},
+            orders=orders,
+            owners={symbol: desk.name for symbol, desk in self.owners.items()},
+            agents={name: state.books[name].value(self.closes) for name in self.desks},
+            decision_keys=DecisionKeys(state),
+            equity=self.equity,
+            margin_used=0.0 if self.told is None else self.told.margin_used,
+            peak_equity=marks.peak_equity,
+            day_start_equity=marks.day_start_equity,
+            trading=self.trading,
+            is_reconciling=self.is_reconciling or not self.is_connected,
+            epoch=self.epoch,
+            ranges=self.ranges,
+            locks=state.locks,
+            paused={name: record.paused for name, record in state.agents.items() if record.paused},
+            blocked=self._blocked(orders),
+            closed={symbol for symbol, known in self.instruments.items() if not known.is_tradable},
+            wall_ns=self.clock.wall_ns(),
+            steady_ns=self.clock.steady_ns(),
+        )
+
+    def _blocked(self, orders: Sequence[Order]) -> dict[str, str]:
+        """Symbols in which nothing may be opened, and why."""
+        blocked = {
+            order.intent.symbol: f"order {order.cid} is unknown at the broker"
+            for order in orders
+            if order.status is OrderStatus.UNKNOWN or order.is_doubtful
+        }
+        bad = (PositionStatus.UNPROTECTED, PositionStatus.MISMATCH, PositionStatus.ORPHAN)
+        for symbol in self.state.positions:
+            status = self.status_of(symbol)
+            if status in bad:
+                blocked.setdefault(symbol, f"the position is {status}")
+        return blocked

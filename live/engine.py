@@ -1,0 +1,275 @@
+"""The engine of one account: events in, orders out, one at a time, in one thread.
+
+    engine = Engine(settings, recovered, broker)
+    await engine.run()                    # until it is stopped, or a replay ends
+
+Broker, clock and people (through `control`) all come in by one lock, first come first served, so
+every handler sees a state that nobody else is changing. Nothing is polled: what has to happen by a
+moment is a deadline, and one keeper of the house looks after those, and shows signs of life.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxtrade.live import commanding
+from jaxtrade.live.account import Account
+from jaxtrade.live.bar_builder import BarBuilder
+from jaxtrade.live.brokers.base import NotConnectedError
+from jaxtrade.live.events import (
+    AccountState,
+    Bar,
+    BrokerConnected,
+    BrokerDegraded,
+    BrokerDisconnected,
+    BrokerEvent,
+    EngineStopped,
+    FeeReported,
+    OrderEvent,
+    OrderFilled,
+    PositionReport,
+    Tick,
+)
+from jaxtrade.live.governor import Governor
+from jaxtrade.live.house import House
+from jaxtrade.live.meters import Meter
+from jaxtrade.live.session import Session
+from jaxtrade.live.status import status_of
+from jaxtrade.live.swaps import Swaps
+from jaxtrade.live.trading import Trading, has_ended
+
+YIELD_NS = 2_000_000
+"""How long events are dealt with before others get their turn."""
+
+
+class Engine:
+    """One account at work.
+
+    decision_latency: of policies; order_latency: from a bar to what it led to being handed over.
+    """
+
+    def __init__(self, account: Account, *, folder: Path, beat: Callable[[], None]) -> None:
+        self.account = account
+        self.decision_latency, self.order_latency = Meter(), Meter()
+        self.started_ns = account.clock.wall_ns()
+        self.swaps = Swaps(account)
+        self.session = Session(account, beat)
+        self.trading = Trading(account)
+        self.governor = Governor(account, self.trading, folder)
+        self.house = House(self, beat)
+        self._builders = self._make_builders()
+        self._one_at_a_time = asyncio.Lock()
+        self._stopping = asyncio.Event()
+        self.stop_reason = ""
+        self._seen_ns = 0
+
+    # --- life ----------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Start, trade, and stop in order."""
+        account = self.account
+        self.governor.begin()
+        async with self._one_at_a_time:
+            await self._open()
+        keeper = asyncio.create_task(self.house.keep())
+        follower = asyncio.create_task(self._follow())
+        stopper = asyncio.create_task(self._stopping.wait())
+        try:
+            done, _ = await asyncio.wait(
+                {keeper, follower, stopper}, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done - {stopper}:
+                task.result()  # an exception of theirs ends the engine
+        finally:
+            for task in (keeper, follower, stopper):
+                task.cancel()
+            await asyncio.gather(keeper, follower, stopper, return_exceptions=True)
+            await self._close()
+
+    def stop(self, reason: str) -> None:
+        """End in order: orders that work go on working."""
+        self.stop_reason = self.stop_reason or reason
+        self._stopping.set()
+
+    async def exclusively(self, work: Callable[[], Any]) -> Any:
+        """Do something that changes the account while nobody else does."""
+        async with self._one_at_a_time:
+            result = work()
+            return await result if asyncio.iscoroutine(result) else result
+
+    # --- what people ask for -------------------------------------------------------------------
+
+    def status(self) -> Mapping[str, Any]:
+        """The state of everything; see `view`."""
+        return status_of(self)
+
+    async def command(self, name: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Do one of `control.COMMANDS`."""
+        return await self.exclusively(lambda: commanding.carry_out(self, name, arguments))
+
+    # --- what the broker says ------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        """Deal with one event after the other, for as long as there are any."""
+        clock, since = self.account.clock, self.account.clock.steady_ns()
+        while True:
+            async with contextlib.aclosing(self.account.broker.events()) as events:  # type: ignore[type-var]
+                async for event in events:
+                    async with self._one_at_a_time:
+                        await self.deal_with(event)
+                    now = clock.steady_ns()
+                    if now - since > YIELD_NS:
+                        await asyncio.sleep(0)
+                        since = clock.steady_ns()
+            if self.account.is_connected:  # a replay is over
+                self.stop("the data are over")
+                return
+            await self.reopen()
+
+    async def reopen(self) -> None:
+        """Take up a connection that was lost."""
+        async with self._one_at_a_time:
+            await self._open()
+
+    async def deal_with(self, event: BrokerEvent) -> None:
+        """What follows from an event of the broker."""
+        account = self.account
+        if isinstance(event, Tick | Bar):
+            self._seen_ns = account.clock.steady_ns()
+            if isinstance(event, Tick):
+                await self._see_tick(event)
+                return
+            await self._see_bar(event)
+        elif isinstance(event, OrderEvent):
+            await self._hear(event)
+        elif isinstance(event, AccountState):
+            self.session.see_account(event)
+            await self.governor.look()
+        elif isinstance(event, PositionReport):
+            account.reported[event.symbol] = event.quantity
+            if event.quantity != account.state.quantity(event.symbol):
+                account.execution.needs_evidence = True
+        elif isinstance(event, BrokerDisconnected):
+            self.session.lost(event.reason)
+            self.house.wants_connection = True
+        elif isinstance(event, BrokerConnected):
+            pass  # of `connect`, which the session has dealt with
+        else:
+            account.books.observe(event)
+            if isinstance(event, BrokerDegraded):
+                account.execution.needs_evidence = True
+        await self.house.look_after_if_due()
+
+    async def _see_tick(self, tick: Tick) -> None:
+        account = self.account
+        builder = self._builders.get(tick.symbol)
+        if builder is not None:
+            bar = builder.add(tick, account.clock.steady_ns())
+            if bar is not None:
+                await self._see_bar(bar)
+        desk = account.owners.get(tick.symbol)
+        if desk is None or not account.see_quote(tick):
+            return
+        price = account.closes[tick.symbol]
+        await self.trading.compensate(tick.symbol, price)
+        await self.trading.watch(desk, tick.symbol, price)
+        await self.governor.look_at_prices()
+
+    async def _see_bar(self, bar: Bar) -> None:
+        account = self.account
+        desk = account.owners.get(bar.symbol)
+        if desk is None:
+            return
+        started = time.perf_counter_ns()
+        account.see_range(bar)
+        row = desk.rows.add(bar, steady_ns=account.clock.steady_ns())
+        if row is None:
+            return
+        self.governor.apply_pending()
+        self.swaps.turn(desk)
+        vector = await self.trading.decide(desk, row)
+        self.order_latency.add_ns(time.perf_counter_ns() - started)
+        assert desk.made is not None
+        self.decision_latency.add_ns(desk.made.duration_ns)
+        self.swaps.follow(desk, row, vector)
+        await self.governor.look()
+
+    async def _hear(self, event: OrderEvent) -> None:
+        account = self.account
+        before = account.state.orders.get(event.cid)
+        account.books.observe(event, durable=isinstance(event, OrderFilled | FeeReported))
+        order = account.state.orders.get(event.cid)
+        if order is None:  # not ours: someone traded by hand
+            account.execution.needs_evidence = True
+            return
+        symbol = order.intent.symbol
+        desk = account.owners.get(symbol)
+        if desk is None or order is before:
+            return
+        if symbol in self.trading.waiting and has_ended(order):
+            await self.trading.replan(desk, symbol)
+        if isinstance(event, OrderFilled) or order.is_terminal or order.intent.parent:
+            await self.trading.protect(desk, symbol)
+        if isinstance(event, OrderFilled):
+            await self.governor.look()
+
+    # --- parts ---------------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        for desk, row in await self.session.open():
+            await self.trading.decide(desk, row)
+        now_ns = self.account.clock.wall_ns()
+        for builder in set(self._builders.values()):
+            builder.begin(now_ns)
+        for symbol, desk in self.account.owners.items():
+            await self.trading.protect(desk, symbol)
+        self.house.wants_connection = False
+
+    async def _close(self) -> None:
+        """The end: positions are kept or closed, as the settings say."""
+        account = self.account
+        await self.swaps.close()
+        with contextlib.suppress(NotConnectedError):
+            is_flattening = account.settings.engine.on_stop == "flatten"
+            if is_flattening and account.is_connected:
+                await account.execution.cancel_all("the engine stops")
+                await account.broker.close_all_positions()
+            await account.broker.disconnect()
+        now_ns = account.clock.wall_ns()
+        account.books.observe(EngineStopped(at_ns=now_ns, reason=self.stop_reason), durable=True)
+        self.house.save()
+
+    def _make_builders(self) -> dict[str, BarBuilder]:
+        """Who makes bars of ticks, where the broker sends none."""
+        account = self.account
+        if account.broker.capabilities.sends_bars:
+            return {}
+        lengths = {desk.bar_seconds for desk in account.desks.values()}
+        builders: dict[str, BarBuilder] = {}
+        for seconds in lengths:
+            symbols = tuple(s for s, d in account.owners.items() if d.bar_seconds == seconds)
+            builder = BarBuilder(symbols, bar_seconds=seconds)
+            builders |= dict.fromkeys(symbols, builder)
+        return builders
+
+    async def close_due_bars(self) -> None:
+        """Bars whose time is over though no tick has come since."""
+        now = self.account.clock.steady_ns()
+        for builder in set(self._builders.values()):
+            if builder.due_ns is not None and builder.due_ns <= now:
+                for bar in builder.close_due(now):
+                    await self._see_bar(bar)
+
+    def builder_due_ns(self) -> list[int]:
+        """When, by the steady clock, such bars will be due."""
+        dues = {builder.due_ns for builder in self._builders.values()}
+        return [due for due in dues if due is not None]
+
+    def data_age_s(self) -> float | None:
+        """Since the last bar or quote, by the steady clock; None before the first."""
+        if not self._seen_ns:
+            return None
+        return (self.account.clock.steady_ns() - self._seen_ns) / 1e9

@@ -1,0 +1,177 @@
+"""Who may trade, and how: the trading state, its latches, limits on the account, settings in force.
+
+A latch is set on evidence and lifted by a person. KILLED lives in a file too, which any process can
+write and which counts whether or not the journal does.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxtrade.live import protections
+from jaxtrade.live.account import Account
+from jaxtrade.live.brokers.base import NotConnectedError
+from jaxtrade.live.events import (
+    Event,
+    Rearmed,
+    SettingsChanged,
+    TradingState,
+    TradingStateChanged,
+)
+from jaxtrade.live.latches import Latch, is_latched, latched, lift, set_latch
+from jaxtrade.live.settings import LiveSettings, changed, write
+from jaxtrade.live.trading import Trading
+from jaxtrade.specs import JaxtradeError
+
+
+class Governor:
+    """The trading state of one account."""
+
+    def __init__(self, account: Account, trading: Trading, folder: Path) -> None:
+        self._account = account
+        self._trading = trading
+        self._folder = folder
+        self.is_flattening = False
+
+    def begin(self) -> None:
+        """Take up what a kill had begun; its latch is in the state already."""
+        found = latched(self._folder, Latch.KILLED)
+        self.is_flattening = found is not None and found.flatten
+
+    async def look(self) -> None:
+        """Measure the account by its limits, and act where one is passed."""
+        account = self._account
+        before = account.state.trading
+        events = protections.evaluate(
+            account.state,
+            account.settings.protections,
+            equity=account.equity,
+            now_ns=account.clock.wall_ns(),
+            time_zone=account.settings.time_zone,
+        )
+        if not events:
+            return
+        account.books.observe(*events, durable=True)
+        if account.state.trading is not before:
+            await self._enter(account.state.trading, account.state.trading_reason)
+
+    async def look_at_prices(self) -> None:
+        """The same at a tick, where something is held that it concerns."""
+        marks = self._account.state.marks
+        if marks.day < 0 or not any(book.holdings for book in self._account.state.books.values()):
+            return
+        floor = protections.floor(marks, self._account.settings.protections)
+        if not math.isnan(floor) and self._account.equity <= floor:
+            await self.look()
+
+    async def kill(self, reason: str, *, flatten: bool) -> None:
+        """Trade no more until a person says so: cancel all and, where asked to, close all."""
+        set_latch(self._folder, Latch.KILLED, reason, flatten=flatten)
+        self.is_flattening |= flatten
+        self._change(TradingState.KILLED, reason, is_latched=True)
+        await self._enter(TradingState.KILLED, reason)
+
+    async def obey_files(self) -> None:
+        """A latch that another process has set counts as our own."""
+        state = self._account.state.trading
+        if state is not TradingState.KILLED and is_latched(self._folder, Latch.KILLED):
+            found = latched(self._folder, Latch.KILLED)
+            assert found is not None
+            self.is_flattening |= found.flatten
+            self._change(TradingState.KILLED, found.reason, is_latched=True)
+            await self._enter(TradingState.KILLED, found.reason)
+
+    async def flatten(self) -> None:
+        """Close whatever the broker holds, over and over until it holds nothing."""
+        account = self._account
+        if not self.is_flattening or not account.is_connected:
+            return
+        try:
+            snapshot = await account.broker.snapshot()
+            if snapshot.is_complete and not any(each.quantity for each in snapshot.positions):
+                self.is_flattening = bool(snapshot.open_orders)
+                if snapshot.open_orders:
+                    await account.broker.cancel_all_orders()
+                return
+            await account.broker.close_all_positions()
+        except NotConnectedError:
+            return
+
+    def rearm(self, reason: str) -> None:
+        """A person lifts what is latched, and says why.
+
+        Raises:
+            JaxtradeError: no reason, or a latch's file cannot be removed.
+        """
+        lift(self._folder, reason)
+        self.is_flattening = False
+        now_ns = self._account.clock.wall_ns()
+        self._account.books.observe(Rearmed(at_ns=now_ns, reason=reason), durable=True)
+
+    def propose(self, changes: Mapping[str, Any], by: str) -> int:
+        """Check other settings and let them wait for the next bar; their version.
+
+        Raises:
+            JaxtradeError: a key that is unknown or needs a restart, or a value out of range.
+        """
+        account = self._account
+        waiting = {**account.state.pending_settings, **changes}
+        changed(account.settings, waiting)
+        version = account.state.settings_version + 1
+        account.books.observe(
+            SettingsChanged(
+                at_ns=account.clock.wall_ns(), version=version, settings=dict(changes), by=by
+            ),
+            durable=True,
+        )
+        return version
+
+    def apply_pending(self) -> None:
+        """Put into force what was proposed, between two bars."""
+        account = self._account
+        waiting = dict(account.state.pending_settings)
+        if not waiting:
+            return
+        try:
+            settings = changed(account.settings, waiting)
+        except JaxtradeError:  # it was checked when it was proposed; so it is of another version
+            settings = account.settings
+        self._use(settings)
+        account.books.observe(
+            SettingsChanged(
+                at_ns=account.clock.wall_ns(),
+                version=account.state.settings_version,
+                settings=waiting,
+                by="engine",
+                is_applied=True,
+            ),
+            durable=True,
+        )
+        write(settings)
+
+    def _use(self, settings: LiveSettings) -> None:
+        account = self._account
+        account.settings = settings
+        account.rates.limits = settings.guard
+        for name, desk in account.desks.items():
+            desk.change(settings.agents[name], settings.decisions)
+
+    async def _enter(self, state: TradingState, reason: str) -> None:
+        """What goes with a new state: nothing new works on, and what is to be closed is."""
+        account = self._account
+        if state in (TradingState.HALTED, TradingState.KILLED):
+            await account.execution.cancel_all(reason)
+        if state is TradingState.HALTED and account.settings.protections.flatten:
+            self.is_flattening = True
+        await self.flatten()
+
+    def _change(self, state: TradingState, reason: str, *, is_latched: bool) -> None:
+        known = self._account.state
+        if known.trading is state and known.is_latched:
+            return
+        now_ns = self._account.clock.wall_ns()
+        event: Event = TradingStateChanged(
+            at_ns=now_ns, state=state, reason=reason, is_latched=is_latched
+        )
+        self._account.books.observe(event, durable=True)

@@ -1,0 +1,123 @@
+"""From target exposures to units in whole steps, as the backtest's orders are sized."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+import numpy as np
+
+from jaxtrade import sizing
+from jaxtrade.live.scene import EXACT, Flow, Scene, Terms, is_price, whole
+
+DUST = 1e-5
+"""Exposure that is nothing, where there are no lots; as in `position`."""
+
+FINE_STEPS = 2.0**23
+"""Of more steps than this a position is not counted in lots: float32 does not tell them apart."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sized:
+    """A symbol whose order is to be sized: exposures wanted and held, of one unit and of one step,
+    of the least that can be ordered; step: units; committed: units held.
+    """
+
+    symbol: str
+    target: float
+    weight: float
+    unit: float
+    lot: float
+    least: float
+    step: Decimal
+    committed: Decimal
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether steps are too small to be counted."""
+        return max(abs(self.target), abs(self.weight)) > FINE_STEPS * self.lot
+
+
+def quantities(
+    terms: Terms,
+    targets: Mapping[str, float],
+    flows: Mapping[str, Flow],
+    scene: Scene,
+    *,
+    is_reducing: bool,
+) -> tuple[dict[str, Decimal], dict[str, str]]:
+    """Signed units to trade, none of them 0, by symbol; and what symbols without an order lack."""
+    lacking: dict[str, str] = {}
+    orders: dict[str, Decimal] = {}
+    known: list[Sized] = []
+    for symbol, target in targets.items():
+        instrument, committed = scene.instruments.get(symbol), flows[symbol].committed
+        price = scene.prices.get(symbol, math.nan)
+        if instrument is None:
+            lacking[symbol] = "an instrument of this name"
+        elif target == 0 or not scene.equity > 0:
+            orders[symbol] = committed.copy_negate()  # needs no price
+        elif not math.isfinite(target):
+            lacking[symbol] = "a target"
+        elif not is_price(price):
+            lacking[symbol] = "a price"
+        else:
+            unit = price * instrument.unit_value / scene.equity
+            weight = float(committed) * unit
+            if is_reducing:
+                target = min(max(target, min(weight, 0.0)), max(weight, 0.0))
+            known.append(
+                Sized(
+                    symbol=symbol,
+                    target=target,
+                    weight=weight,
+                    unit=unit,
+                    lot=float(instrument.quantity_step) * unit,
+                    least=max(float(instrument.min_quantity) * unit, terms.minimum_order),
+                    step=instrument.quantity_step,
+                    committed=committed,
+                )
+            )
+    orders |= _in_units([one for one in known if one.is_fine], terms.no_trade_band)
+    orders |= _in_lots([one for one in known if not one.is_fine], terms.no_trade_band)
+    found = {}
+    for symbol, quantity in orders.items():
+        found[symbol] = whole(quantity, scene.instruments[symbol])
+        if quantity and not found[symbol] and targets[symbol] == 0:
+            lacking[symbol] = "a position that is large enough for an order"
+    return {symbol: quantity for symbol, quantity in found.items() if quantity}, lacking
+
+
+def _in_units(known: Sequence[Sized], band: float) -> dict[str, Decimal]:
+    """Orders where there are no lots to speak of: what the ledger takes for dust is not traded, or
+    not left.
+    """
+    if not known:
+        return {}
+    target, weight, least = _columns(known, "target", "weight", "least")
+    delta = sizing.delta_order(target, weight, np.float32(band), least, xp=np)
+    orders = {}
+    for one, wanted in zip(known, delta.tolist(), strict=True):
+        if wanted and abs(one.target) <= DUST:
+            orders[one.symbol] = one.committed.copy_negate()
+        elif abs(wanted) > DUST:
+            steps = round((one.target - one.weight) / one.lot)
+            orders[one.symbol] = EXACT.multiply(Decimal(steps), one.step)
+    return orders
+
+
+def _in_lots(known: Sequence[Sized], band: float) -> dict[str, Decimal]:
+    """Orders in whole lots, a step each."""
+    if not known:
+        return {}
+    target, lot, least = _columns(known, "target", "lot", "least")
+    held = [int(EXACT.divide_int(one.committed, one.step)) for one in known]
+    lots = sizing.lots_order(target, np.array(held, np.int32), lot, np.float32(band), least, xp=np)
+    return {
+        one.symbol: EXACT.multiply(Decimal(number), one.step)
+        for one, number in zip(known, lots.tolist(), strict=True)
+    }
+
+
+def _columns(known: Sequence[Sized], *names: str) -> list[np.ndarray]:
+    return [np.array([getattr(one, name) for one in known], np.float32) for name in names]

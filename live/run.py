@@ -1,0 +1,110 @@
+"""The process of an engine: `python -m jaxtrade.live.run FOLDER`, whose settings.yaml says all.
+
+Exit codes: 0 ended in order; 1 an error, in one line; 3 another engine works in the folder.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import signal
+import sys
+from pathlib import Path
+
+from jaxtrade.live.account import Account
+from jaxtrade.live.bookkeeper import Bookkeeper
+from jaxtrade.live.brokers.base import Broker
+from jaxtrade.live.brokers.making import make_broker
+from jaxtrade.live.control import ControlServer
+from jaxtrade.live.desk import Desk, owners
+from jaxtrade.live.engine import Engine
+from jaxtrade.live.execution import Execution
+from jaxtrade.live.heartbeat import Heartbeat
+from jaxtrade.live.event_log import EventLog
+from jaxtrade.live.logs import start_logging
+from jaxtrade.live.quotes import Quotes
+from jaxtrade.live.rates import Rates
+from jaxtrade.live.recorder import Recorder
+from jaxtrade.live.recovery import Recovered, recover
+from jaxtrade.live.settings import LiveSettings, read
+from jaxtrade.live.swaps import first_seat
+from jaxtrade.specs import JaxtradeError
+
+log = logging.getLogger("jaxtrade.engine")
+
+
+def make_engine(
+    settings: LiveSettings,
+    recovered: Recovered,
+    broker: Broker,
+    *,
+    heartbeat: Heartbeat | None = None,
+) -> Engine:
+    """The engine of an account, ready to run.
+
+    Raises:
+        JaxtradeError: a model that cannot be had, or a symbol with two owners.
+    """
+    books = Bookkeeper(recovered.state, recovered.journal)
+    desks = {
+        name: Desk(agent, first_seat(settings, agent, recovered.state), settings.decisions)
+        for name, agent in settings.agents.items()
+    }
+    account = Account(
+        settings=settings,
+        broker=broker,
+        clock=broker.clock,
+        books=books,
+        execution=Execution(books, broker, broker.clock, settings.engine),
+        desks=desks,
+        owners=owners(desks),
+        rates=Rates(settings.guard),
+        quotes=Quotes(settings.guard),
+    )
+    beat = (heartbeat or Heartbeat("")).beat
+    return Engine(account, folder=settings.path, beat=lambda: None if beat() else None)
+
+
+async def run(settings: LiveSettings) -> str:
+    """Run an account until it is stopped or its data are over; why it ended."""
+    broker = make_broker(settings, role="engine")
+    run_id = secrets.token_hex(4)
+    with (
+        start_logging(settings.path, "engine", settings.logs),
+        Recorder(settings.path) as recorder,
+        recover(settings.path, clock=broker.clock, run_id=run_id) as recovered,
+        contextlib.closing(Heartbeat()) as heartbeat,
+    ):
+        for note in recovered.notes:
+            log.warning(note)
+        engine = make_engine(settings, recovered, broker, heartbeat=heartbeat)
+        engine.account.books.listeners.append(EventLog(engine, recorder))
+        control = ControlServer(settings.path, engine)
+        await control.start()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with contextlib.suppress(NotImplementedError):  # Windows
+                loop.add_signal_handler(number, engine.stop, signal.Signals(number).name)
+        try:
+            await engine.run()
+        finally:
+            await control.stop()
+    return engine.stop_reason
+
+
+def main(arguments: list[str]) -> int:
+    """Run the engine of a folder."""
+    if len(arguments) != 1:
+        print("usage: python -m jaxtrade.live.run FOLDER", file=sys.stderr)
+        return 2
+    try:
+        reason = asyncio.run(run(read(Path(arguments[0]))))
+    except JaxtradeError as error:
+        print(f"jaxtrade: {error}", file=sys.stderr)
+        return 1
+    print(f"stopped: {reason}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

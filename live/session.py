@@ -1,0 +1,285 @@
+"""The connection to the broker: opened, compared, kept, and taken up again where it was lost.
+
+There is one way to start, and it is the one after a crash: connect, compare with what the broker
+says until nothing is UNKNOWN, see the bars that were missed, and only then trade.
+"""
+
+from collections.abc import Callable
+from decimal import Decimal
+
+from jaxtrade.live import reconcile
+from jaxtrade.live.account import Account
+from jaxtrade.live.book import CARRY, share_of_difference
+from jaxtrade.live.brokers.base import NotConnectedError, Snapshot
+from jaxtrade.live.desk import Desk
+from jaxtrade.live.events import (
+    AccountState,
+    Bar,
+    BrokerConnected,
+    BrokerDisconnected,
+    CashMoved,
+    Event,
+)
+from jaxtrade.live.execution import SECOND
+from jaxtrade.live.orders import EXACT, OrderStatus
+from jaxtrade.live.rows import Row
+from jaxtrade.live.state import DEPOSIT
+from jaxtrade.specs import JaxtradeError
+
+PASSES = 4
+"""Comparisons at a start before the engine goes on with orders that are still UNKNOWN."""
+
+PAUSE_S = 2.6
+"""Between them: a second look that proves an order absent comes 5 seconds after the first."""
+
+ALLOTTED = "allotted"
+
+
+class Session:
+    """One account's connection; `beat` is called while it waits.
+
+    compared_ns, again_ns: by the steady clock, when state and broker were compared last, and when
+    that is to be done again before its time, 0 for not; excess: signed units by symbol that came
+    from outside and are to be closed.
+    """
+
+    def __init__(self, account: Account, beat: Callable[[], None]) -> None:
+        self._account = account
+        self._beat = beat
+        self._memory = reconcile.Memory()
+        self._difference: Decimal | None = None
+        self.compared_ns = 0
+        self.again_ns = 0
+        self.excess: dict[str, Decimal] = {}
+
+    async def open(self) -> list[tuple[Desk, Row]]:
+        """Connect, however long it takes; then compare, and bring the agents up to date.
+
+        Returns rows that are still to be decided: those that ended while nobody was there and are
+        the newest there are.
+
+        Raises:
+            JaxtradeError: the broker does not know a symbol, or has too little history.
+        """
+        account = self._account
+        account.is_reconciling = True
+        while True:
+            try:
+                await account.broker.connect()
+                break
+            except NotConnectedError as error:
+                self._lost(str(error))
+                await self._wait(account.settings.engine.connect_s)
+        account.epoch = account.state.epoch + 1
+        now_ns = account.clock.wall_ns()
+        account.books.observe(BrokerConnected(at_ns=now_ns, epoch=account.epoch))
+        account.is_connected = True
+        await self._look_up()
+        await self.settle()
+        self._allot()
+        rows = [(desk, row) for desk in account.desks.values() if (row := await self._begin(desk))]
+        for seconds in sorted({desk.bar_seconds for desk in account.desks.values()}):
+            symbols = [
+                symbol for symbol, desk in account.owners.items() if desk.bar_seconds == seconds
+            ]
+            await account.broker.subscribe(tuple(symbols), bar_seconds=seconds)
+        account.is_reconciling = False
+        return rows
+
+    def lost(self, reason: str) -> None:
+        """The connection is gone: nothing is known of what was not answered."""
+        self._lost(reason)
+        self._account.execution.lost_sight(f"the connection was lost: {reason}")
+
+    async def settle(self) -> None:
+        """Compare until nothing is UNKNOWN, or it has taken too long."""
+        account = self._account
+        for number in range(PASSES):
+            if number:
+                await self._wait(PAUSE_S)
+            is_complete = await self.compare()
+            unknown = [
+                order
+                for order in account.state.working_orders()
+                if order.status is OrderStatus.UNKNOWN or order.is_doubtful
+            ]
+            if is_complete and not unknown:
+                return
+
+    async def compare(self) -> bool:
+        """Ask the broker what it knows, and book what follows from it; whether it said all."""
+        account, books = self._account, self._account.books
+        account.execution.needs_evidence = False
+        try:
+            snapshot = await account.broker.snapshot()
+        except NotConnectedError as error:
+            self.lost(str(error))
+            return False
+        self.compared_ns = account.clock.steady_ns()
+        found = reconcile.compare(
+            account.state,
+            snapshot,
+            now_ns=account.clock.wall_ns(),
+            steady_ns=self.compared_ns,
+            memory=self._memory,
+            terms=self._terms(),
+        )
+        if len(found.events) > 1 or found.mismatches != account.state.mismatches:
+            books.observe(*found.events, durable=True)
+        self.again_ns = 0
+        if found.again_s is not None:
+            self.again_ns = self.compared_ns + round(found.again_s * SECOND)
+        if snapshot.is_complete:
+            held = {position.symbol: position.quantity for position in snapshot.positions}
+            symbols = {*held, *account.owners, *account.state.positions}
+            account.reported = {symbol: held.get(symbol, Decimal(0)) for symbol in symbols}
+            self.see_account(
+                AccountState(at_ns=snapshot.at_ns, equity=snapshot.equity, cash=snapshot.cash)
+            )
+            self._book_cash(snapshot)
+        await self._clean(found)
+        return snapshot.is_complete
+
+    def see_account(self, told: AccountState) -> None:
+        """Keep what the broker says of the account; book what is neither fill nor fee."""
+        self._account.told = told
+        if self._account.broker.capabilities.books_at_once and self._account.state.books:
+            self._share(Decimal(repr(told.cash)))
+
+    async def _clean(self, found: reconcile.Findings) -> None:
+        """Cancel orders that are not ours to keep, and close what came from outside."""
+        account = self._account
+        for order in found.orphans:
+            if order.cid:
+                await account.broker.cancel_order(order.cid)
+            else:
+                await account.broker.cancel_all_orders(order.symbol)
+        if found.excess:
+            self.excess = dict(found.excess)
+
+    def _terms(self) -> reconcile.Terms:
+        """How to compare."""
+        account = self._account
+        return reconcile.Terms(
+            external=reconcile.External(account.settings.engine.external),
+            steps={name: known.quantity_step for name, known in account.instruments.items()},
+            owners={symbol: desk.name for symbol, desk in account.owners.items()},
+            prices=account.closes,
+        )
+
+    def _book_cash(self, snapshot: Snapshot) -> None:
+        """Book a difference of cash that two comparisons in a row have shown while nothing was
+        under way; at the very first comparison the account's whole worth is one.
+        """
+        account = self._account
+        cash = Decimal(repr(snapshot.cash))
+        if not account.state.books:
+            self._share(cash)
+            return
+        if account.broker.capabilities.books_at_once or account.state.working_orders():
+            self._difference = None
+            return
+        difference = EXACT.subtract(cash, self._cash())
+        if difference == self._difference:
+            self._share(cash)
+            difference = Decimal(0)
+        self._difference = difference
+
+    def _share(self, cash: Decimal) -> None:
+        """Book what the broker has in cash beyond the books."""
+        account = self._account
+        difference = float(EXACT.subtract(cash, self._cash()))
+        shares = share_of_difference(
+            account.state.books, account.equity + difference, account.closes
+        )
+        now_ns = account.clock.wall_ns()
+        account.books.observe(
+            *(
+                CashMoved(
+                    at_ns=now_ns, agent=agent, amount=amount, reason=CARRY if agent else DEPOSIT
+                )
+                for agent, amount in shares.items()
+            )
+        )
+
+    def _cash(self) -> Decimal:
+        total = Decimal(0)
+        for book in self._account.state.books.values():
+            total = EXACT.add(total, book.cash)
+        return total
+
+    def _allot(self) -> None:
+        """Give each agent that has nothing yet its part of the account."""
+        account = self._account
+        books = account.state.books
+        new = [desk for desk in account.desks.values() if desk.name not in books]
+        if not new:
+            return
+        equity = account.equity
+        now_ns = account.clock.wall_ns()
+        events: list[Event] = []
+        for desk in new:
+            amount = Decimal(f"{equity * desk.settings.budget:.8f}")
+            events += [
+                CashMoved(at_ns=now_ns, agent="", amount=-amount, reason=ALLOTTED),
+                CashMoved(at_ns=now_ns, agent=desk.name, amount=amount, reason=ALLOTTED),
+            ]
+        account.books.observe(*events, durable=True)
+
+    async def _look_up(self) -> None:
+        account = self._account
+        symbols = tuple(account.owners)
+        known = await account.broker.instruments(symbols)
+        account.instruments = {instrument.symbol: instrument for instrument in known}
+        missing = [symbol for symbol in symbols if symbol not in account.instruments]
+        if missing:
+            raise JaxtradeError(
+                f"the broker does not know {', '.join(missing)}: give agents.NAME.symbols as it "
+                "names them"
+            )
+
+    async def _begin(self, desk: Desk) -> Row | None:
+        """Bring an agent up to date."""
+        account = self._account
+        histories: list[tuple[Bar, ...]] = []
+        count = account.broker.capabilities.history_bars
+        for symbol in desk.symbols if count else ():
+            bars = await account.broker.history(symbol, bar_seconds=desk.bar_seconds, count=count)
+            histories.append(bars)
+            if bars:
+                account.closes.setdefault(symbol, bars[-1].close)
+        if desk.decider.last_start_s is not None:
+            return self._if_current(desk, desk.catch_up(histories))
+        record = account.state.agents.get(desk.name)
+        decided_s = 0 if record is None else record.last_start_s
+        carry = account.books.journal.carry(desk.name)
+        blob = None if carry is None else carry.blob
+        return self._if_current(desk, desk.begin(histories, blob, decided_s))
+
+    def _if_current(self, desk: Desk, row: Row | None) -> Row | None:
+        """A row that nobody decided on, where the one after it has not ended yet; else it is seen
+        and nothing more.
+        """
+        if row is None:
+            return None
+        end_s = row[0].start_s + 2 * desk.bar_seconds
+        if self._account.clock.wall_ns() < end_s * 1_000_000_000:
+            return row
+        desk.slot.see([row])
+        desk.rows.begin_after(desk.decider.last_start_s)
+        return None
+
+    def _lost(self, reason: str) -> None:
+        account = self._account
+        if account.is_connected:
+            now_ns = account.clock.wall_ns()
+            account.books.observe(BrokerDisconnected(at_ns=now_ns, reason=reason))
+        account.is_connected = False
+        account.is_reconciling = True
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait in pieces, with signs of life between them."""
+        while seconds > 0:
+            self._beat()
+            await self._account.clock.sleep(min(seconds, 0.5))
+            seconds -= 0.5

@@ -1,0 +1,248 @@
+"""From a row of bars to orders: decide, plan, guard, write down, send. And what guards positions."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxtrade.live import exits, planning
+from jaxtrade.live.account import Account
+from jaxtrade.live.desk import Desk
+from jaxtrade.live.events import (
+    AgentPaused,
+    EquityMarked,
+    Event,
+    Leg,
+    OrderDenied,
+    OrderIntent,
+    TradingState,
+    TradingStateChanged,
+)
+from jaxtrade.live.journal import Carry, JournalError
+from jaxtrade.live.marks import account_day
+from jaxtrade.live.orders import Order, OrderStatus
+from jaxtrade.live.rows import Row
+from jaxtrade.live.scene import Plan
+
+
+class Trading:
+    """What the agents of an account want, carried out.
+
+    waiting: symbols in which more is wanted once an order has ended.
+    """
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self.waiting: set[str] = set()
+
+    async def decide(self, desk: Desk, row: Row) -> NDArray[np.float32]:
+        """The one decision of an agent on a row of bars, and the orders that it leads to; the
+        account f32[3A + 3] that it was told.
+        """
+        account, symbols = self._account, desk.symbols
+        for bar in row:
+            account.closes[bar.symbol] = bar.close
+        closes = [bar.close for bar in row]
+        marked = account.state.books[desk.name].preview(symbols, closes, row[0].start_s)
+        made = desk.decide(row, marked.vector)
+        self.waiting.difference_update(symbols)
+        plan, verdict = Plan(), made.held
+        if not made.held:
+            plan = self._plan(desk, marked.equity)
+            verdict = "" if plan.intents or plan.cancels or plan.waiting else "held"
+        allowed, denied = self._review(plan.intents)
+        verdict = verdict or _verdict(plan, allowed, denied)
+        now_ns = account.clock.wall_ns()
+        events: list[Event] = [
+            desk.event(
+                made,
+                at_ns=now_ns,
+                equity=marked.equity,
+                reward=marked.reward,
+                verdict=verdict,
+            ),
+            *denied,
+        ]
+        if made.failures >= desk.decisions.max_failures:
+            events.extend(self._pause(desk, f"{made.failures} failed decisions: {made.held}"))
+        carries = {desk.name: Carry(made.start_s, desk.decider.to_bytes())}
+        await self._carry_out(plan, allowed, events, carries)
+        self._mark()
+        return marked.vector
+
+    async def replan(self, desk: Desk, symbol: str) -> None:
+        """Once more towards the last target of a symbol, after an order has made way."""
+        account = self._account
+        target = desk.target(symbol)
+        self.waiting.discard(symbol)
+        if target is None or desk.made is None or desk.made.held:
+            return
+        desk.attempts[symbol] = desk.attempts.get(symbol, 0) + 1
+        equity = account.state.books[desk.name].value(account.closes)
+        plan = planning.plan(
+            account.terms(desk),
+            {symbol: target},
+            account.scene(desk, equity),
+            start_s=desk.made.start_s,
+            attempt=desk.attempts[symbol],
+            is_reducing=account.is_reducing(desk),
+        )
+        await self.carry_out(plan)
+
+    async def protect(self, desk: Desk, symbol: str, *, is_overdue: bool = False) -> None:
+        """Give a position the stop and the target that it is to have, or close it."""
+        account = self._account
+        if not desk.settings.stop_loss and not desk.settings.take_profit:
+            return
+        equity = account.state.books[desk.name].value(account.closes)
+        plan = exits.exits(
+            account.terms(desk),
+            symbol,
+            account.scene(desk, equity),
+            start_s=0 if desk.made is None else desk.made.start_s,
+            attempt=self._attempt(desk, symbol),
+            is_overdue=is_overdue,
+        )
+        await self.carry_out(plan)
+
+    async def watch(self, desk: Desk, symbol: str, price: float) -> None:
+        """Close a position whose stop or target the engine watches, where a price has reached it."""
+        account = self._account
+        quantity = account.state.quantity(symbol)
+        if not quantity or account.broker.capabilities.holds_exits:
+            return
+        entry = account.state.trades.entries().get(symbol, price)
+        if exits.breached(account.terms(desk), quantity, entry, price) is not None:
+            await self.close(desk, symbol)
+
+    async def close(self, desk: Desk, symbol: str) -> None:
+        """Close a position at the market."""
+        account = self._account
+        equity = account.state.books[desk.name].value(account.closes)
+        plan = exits.close(
+            account.terms(desk),
+            symbol,
+            account.scene(desk, equity),
+            start_s=0 if desk.made is None else desk.made.start_s,
+            attempt=self._attempt(desk, symbol),
+        )
+        await self.carry_out(plan)
+
+    async def carry_out(self, plan: Plan) -> None:
+        """Review a plan and carry out what is left of it."""
+        allowed, denied = self._review(plan.intents)
+        await self._carry_out(plan, allowed, denied)
+
+    async def compensate(self, symbol: str, price: float) -> None:
+        """Take back an order whose price has moved away while it was under way, to decide anew."""
+        limit = self._account.settings.decisions.max_move
+        if not limit:
+            return
+        for order in self._account.state.working_orders(symbol=symbol):
+            is_target = order.intent.leg is Leg.TARGET and not order.is_canceling
+            if is_target and planning.is_stale_price(order.intent, price, limit):
+                self.waiting.add(symbol)
+                await self._account.execution.cancel(order, "the price has moved")
+
+    def pause(self, desk: Desk, reason: str) -> None:
+        """Let an agent open nothing until it is resumed."""
+        self._account.books.observe(*self._pause(desk, reason), durable=True)
+
+    def _plan(self, desk: Desk, equity: float) -> Plan:
+        account, made = self._account, desk.made
+        assert made is not None
+        targets = dict(zip(desk.symbols, made.target, strict=True))
+        return planning.plan(
+            account.terms(desk),
+            targets,
+            account.scene(desk, equity),
+            start_s=made.start_s,
+            is_reducing=account.is_reducing(desk),
+        )
+
+    def _review(self, intents: Sequence[OrderIntent]) -> tuple[list[OrderIntent], list[Event]]:
+        """Those that the guard lets pass, and what is to be journalled of the others."""
+        account = self._account
+        allowed: list[OrderIntent] = []
+        denied: list[Event] = []
+        for intent in intents:
+            refusal = account.refusal(intent, allowed)
+            if refusal is None:
+                allowed.append(intent)
+                continue
+            now_ns = account.clock.wall_ns()
+            denied.append(
+                OrderDenied(
+                    at_ns=now_ns,
+                    agent=intent.agent,
+                    symbol=intent.symbol,
+                    decision_key=intent.decision_key,
+                    check=refusal.check,
+                    reason=refusal.reason,
+                )
+            )
+            if refusal.halts and account.trading is TradingState.ACTIVE:
+                reason = f"{refusal.check}: {refusal.reason}"
+                state = TradingState.HALTED
+                denied.append(
+                    TradingStateChanged(at_ns=now_ns, state=state, reason=reason, is_latched=True)
+                )
+        return allowed, denied
+
+    async def _carry_out(
+        self,
+        plan: Plan,
+        allowed: Sequence[OrderIntent],
+        events: Sequence[Event],
+        carries: Mapping[str, Carry] | None = None,
+    ) -> None:
+        account = self._account
+        self.waiting.update(plan.waiting)
+        for cid in plan.cancels:
+            order = account.state.orders.get(cid)
+            if order is not None and order.is_working:
+                await account.execution.cancel(order, "another target")
+        if not allowed:
+            if events:
+                account.books.observe(*events, carries=carries)
+            return
+        try:
+            await account.execution.submit(allowed, before=events, carries=carries)
+        except JournalError:  # nothing of it was sent; that it was decided stays known
+            account.books.observe(*events, carries=carries)
+
+    def _pause(self, desk: Desk, reason: str) -> list[Event]:
+        record = self._account.state.agents.get(desk.name)
+        if record is not None and record.paused:
+            return []
+        now_ns = self._account.clock.wall_ns()
+        return [AgentPaused(at_ns=now_ns, agent=desk.name, reason=reason)]
+
+    def _mark(self) -> None:
+        """Mark the account at the close of a bar."""
+        account = self._account
+        now_ns = account.clock.wall_ns()
+        day = account_day(now_ns, account.settings.time_zone)
+        account.books.observe(EquityMarked(at_ns=now_ns, equity=account.equity, day=day))
+
+    def _attempt(self, desk: Desk, symbol: str) -> int:
+        """A number that no exit of this decision in this symbol has had."""
+        desk.attempts[symbol] = desk.attempts.get(symbol, 0) + 1
+        return desk.attempts[symbol]
+
+
+def _verdict(plan: Plan, allowed: Sequence[OrderIntent], denied: Sequence[Event]) -> str:
+    """What becomes of a decision."""
+    if allowed:
+        return "traded"
+    for event in denied:
+        if isinstance(event, OrderDenied):
+            return f"denied: {event.check}"
+    if plan.waiting:
+        return f"waits: {next(iter(plan.waiting.values()))}"
+    return "cancels" if plan.cancels else "held"
+
+
+def has_ended(order: Order) -> bool:
+    """Whether an order made way for another."""
+    return order.is_terminal and order.status is not OrderStatus.LOST
