@@ -1,7 +1,9 @@
 """What the parts of the engine share: one account, and all that is known of it at this moment."""
 
 import dataclasses
+import functools
 import math
+import zoneinfo
 from collections.abc import Sequence
 from decimal import Decimal
 
@@ -72,6 +74,11 @@ class Account:
         """Of the account, by its books at the last prices."""
         return math.fsum(book.value(self.closes) for book in self.state.books.values())
 
+    @functools.cached_property
+    def time_zone(self) -> zoneinfo.ZoneInfo:
+        """Of the account's day."""
+        return zoneinfo.ZoneInfo(self.settings.time_zone)
+
     @property
     def gross(self) -> float:
         """Absolute values of all positions over the equity."""
@@ -126,8 +133,11 @@ class Account:
         self.closes[tick.symbol] = 0.5 * (tick.bid + tick.ask)
         return True
 
-    def see_range(self, bar: Bar) -> None:
-        """Take in a bar's true range, a fraction of the close before, into its running average."""
+    def see_bar(self, bar: Bar) -> None:
+        """Take in a bar: its close, where there are no quotes, and its true range, a fraction of
+        the close before, into the running average.
+        """
+        self.quotes.close(bar, steady_ns=self.clock.steady_ns(), epoch=self.epoch)
         before = self.closes.get(bar.symbol, bar.open)
         width = (max(bar.high, before) - min(bar.low, before)) / before
         known = self.ranges.get(bar.symbol, width)

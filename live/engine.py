@@ -182,7 +182,7 @@ class Engine:
         if desk is None:
             return
         started = time.perf_counter_ns()
-        account.see_range(bar)
+        account.see_bar(bar)
         row = desk.rows.add(bar, steady_ns=account.clock.steady_ns())
         if row is None:
             return
@@ -199,6 +199,8 @@ class Engine:
         account = self.account
         before = account.state.orders.get(event.cid)
         account.books.observe(event)
+        if isinstance(event, OrderFilled):  # what was told to be held is so no more
+            account.reported.pop(event.symbol, None)
         order = account.state.orders.get(event.cid)
         if order is None:  # not ours: someone traded by hand
             account.execution.needs_evidence = True

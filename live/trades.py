@@ -18,13 +18,19 @@ KEPT = 200
 
 @dataclasses.dataclass(slots=True)
 class OpenTrade:
-    """A trade that is on: signed units held, quote currency received less paid, and the gross
-    amount that was put in.
+    """A trade that is on: signed units held, quote currency received less paid, the gross amount
+    that was put in, and for how many units.
     """
 
     quantity: Decimal = NONE
     cash: Decimal = NONE
     invested: Decimal = NONE
+    added: Decimal = NONE
+
+    @property
+    def entry(self) -> float:
+        """Mean price at which it was opened and added to."""
+        return float(self.invested) / float(self.added) if self.added else 0.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +83,7 @@ class Trades:
             trade = self._opened(agent, symbol)
         amount = EXACT.multiply(quantity, price)
         self._book(trade, quantity, amount, amount.copy_abs())
+        trade.added = EXACT.add(trade.added, quantity.copy_abs())
 
     def correct(
         self, agent: str, symbol: str, quantity: Decimal, amount: Decimal, leg: Leg, at_ns: int
@@ -91,6 +98,7 @@ class Trades:
         self._book(trade, quantity, amount, NONE)
         if trade.quantity.copy_abs() > held:
             trade.invested = EXACT.add(trade.invested, amount.copy_abs())
+            trade.added = EXACT.add(trade.added, quantity.copy_abs())
         if not trade.quantity:
             self._close(agent, symbol, leg, at_ns)
 
@@ -107,11 +115,15 @@ class Trades:
                 self.closed[index] = dataclasses.replace(last, profit=profit)
                 return
 
+    def entries(self) -> dict[str, float]:
+        """Mean price at which each open position was opened, by symbol."""
+        return {symbol: trade.entry for (_, symbol), trade in self.open.items() if trade.added}
+
     def to_json(self) -> dict[str, Any]:
         """As plain values, which read back as the same."""
         return {
             "open": [
-                [*key, str(trade.quantity), str(trade.cash), str(trade.invested)]
+                [*key, *map(str, (trade.quantity, trade.cash, trade.invested, trade.added))]
                 for key, trade in sorted(self.open.items())
             ],
             "closed": [

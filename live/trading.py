@@ -19,8 +19,8 @@ from jaxtrade.live.events import (
     TradingStateChanged,
 )
 from jaxtrade.live.journal import Carry, JournalError
-from jaxtrade.live.marks import account_day
 from jaxtrade.live.orders import Order, OrderStatus
+from jaxtrade.live.protections import day_of
 from jaxtrade.live.rows import Row
 from jaxtrade.live.scene import Plan
 
@@ -224,7 +224,7 @@ class Trading:
     def _mark(self, now_ns: int) -> EquityMarked:
         """The mark of the account at the close of a bar."""
         account = self._account
-        day = account_day(now_ns, account.settings.time_zone)
+        day = day_of(now_ns, account.time_zone)
         return EquityMarked(at_ns=now_ns, equity=account.equity, day=day)
 
     def _attempt(self, desk: Desk, symbol: str) -> int:
