@@ -25,10 +25,11 @@ _SCHEMA = (
     """CREATE TABLE events (
         seq INTEGER PRIMARY KEY, run_id TEXT NOT NULL, kind TEXT NOT NULL, cid TEXT NOT NULL,
         body TEXT NOT NULL, crc INTEGER NOT NULL)""",
+    # the key, not the id, comes first: orders of one symbol and bar share a page then
     """CREATE TABLE orders (
-        cid TEXT PRIMARY KEY, decision_key TEXT NOT NULL UNIQUE, agent TEXT NOT NULL,
-        symbol TEXT NOT NULL, side TEXT NOT NULL, quantity TEXT NOT NULL, kind TEXT NOT NULL,
-        price TEXT, leg TEXT NOT NULL, parent TEXT NOT NULL, created_ns INTEGER NOT NULL,
+        decision_key TEXT PRIMARY KEY, cid TEXT NOT NULL, agent TEXT NOT NULL, symbol TEXT NOT NULL,
+        side TEXT NOT NULL, quantity TEXT NOT NULL, kind TEXT NOT NULL, price TEXT,
+        leg TEXT NOT NULL, parent TEXT NOT NULL, created_ns INTEGER NOT NULL,
         status TEXT NOT NULL, filled TEXT NOT NULL, average_price TEXT, fee TEXT NOT NULL,
         broker_id TEXT NOT NULL, reason TEXT NOT NULL, updated_ns INTEGER NOT NULL
         ) WITHOUT ROWID""",
