@@ -184,7 +184,7 @@ class Journal:
         """Events beyond a number, with theirs, each checked.
 
         Raises:
-            JournalError: an event is damaged or missing.
+            DamagedError: an event is damaged or missing.
         """
         with one_line_errors(self.path):
             yield from read_events(self._db, after_seq, name=str(self.path))

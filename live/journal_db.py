@@ -49,6 +49,19 @@ _SCHEMA = (
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
 
+_NOT_DAMAGE = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_AUTH,
+}
+"""What SQLite says of the machine around a database, which restoring it would not mend."""
+
 
 class JournalError(JaxtradeError):
     """The journal cannot be written or read: nothing was recorded, and nothing may be sent."""
@@ -56,6 +69,10 @@ class JournalError(JaxtradeError):
 
 class DuplicateDecisionError(JournalError):
     """An order of the same decision is in the journal: it must not be sent a second time."""
+
+
+class DamagedError(JournalError):
+    """The journal is not what was written: it has to be restored."""
 
 
 def open_journal(path: Path, busy_seconds: float) -> sqlite3.Connection:
@@ -111,16 +128,16 @@ def read_events(
     """Events beyond a number from any connection, each checked, without a gap.
 
     Raises:
-        JournalError: an event is damaged or missing.
+        DamagedError: an event is damaged or missing.
     """
     rows = db.execute(
         "SELECT seq, kind, body, crc FROM events WHERE seq > ? ORDER BY seq", (after_seq,)
     )
     for expected, (seq, kind, body, crc) in enumerate(rows, after_seq + 1):
         if seq != expected:
-            raise JournalError(f"{name}: event {expected} is missing")
+            raise DamagedError(f"{name}: event {expected} is missing")
         if checksum(seq, kind, body) != crc:
-            raise JournalError(f"{name}: event {seq} is damaged")
+            raise DamagedError(f"{name}: event {seq} is damaged")
         yield seq, decode(kind, body)
 
 
@@ -179,6 +196,10 @@ def one_line_errors(path: Path) -> Iterator[None]:
             raise DuplicateDecisionError(
                 f"{path}: an order of this decision was recorded before ({error})"
             ) from error
-        raise JournalError(f"cannot use the journal {path}: {error}") from error
-    except (sqlite3.Error, OSError) as error:
-        raise JournalError(f"cannot use the journal {path}: {error}") from error
+        raise DamagedError(f"cannot use the journal {path}: {error}") from error
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        kind = JournalError if code in _NOT_DAMAGE else DamagedError
+        raise kind(f"cannot use the journal {path}: {error}") from error
+    except OSError as error:
+        raise JournalError(f"cannot use the journal {path}: {error.strerror}") from error

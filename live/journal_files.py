@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from jaxtrade.live.journal_db import JournalError, identity
+from jaxtrade.live.journal_db import DamagedError, JournalError, identity, one_line_errors
 from jaxtrade.storage import sync_folder
 
 BACKUPS_KEPT = 7
@@ -102,11 +102,15 @@ def backups(folder: Path | str) -> list[Path]:
 
 
 def damage(path: Path | str) -> str:
-    """What SQLite finds wrong with a database, in one line; "" where it is whole."""
+    """What SQLite finds wrong with a database, in one line; "" where it is whole.
+
+    Raises:
+        JournalError: it cannot be looked at.
+    """
     try:
         with _connected(Path(path)) as db:
             found = [row[0] for row in db.execute("PRAGMA quick_check(3)")]
-    except JournalError as error:
+    except DamagedError as error:
         return str(error)
     return "" if found == ["ok"] else "; ".join(found).replace("\n", " ")
 
@@ -115,9 +119,10 @@ def damage(path: Path | str) -> str:
 def _connected(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection to a file that is there; `connect` alone would make an empty one."""
     name = f"{path.absolute().as_uri()}?mode=rw"
-    try:
-        db = sqlite3.connect(name, uri=True, timeout=5.0, isolation_level=None)
-        with contextlib.closing(db):
-            yield db
-    except sqlite3.Error as error:
-        raise JournalError(f"cannot use the journal {path}: {error}") from error
+    with (
+        one_line_errors(path),
+        contextlib.closing(
+            sqlite3.connect(name, uri=True, timeout=5.0, isolation_level=None)
+        ) as db,
+    ):
+        yield db
