@@ -95,7 +95,8 @@ def _age(case: Case) -> str:
     if not 0 <= age_s <= view.limits.max_age_s:
         return f"the quote is {age_s:.3g} s old, {view.limits.max_age_s:g} s may be"
     still_s = (view.steady_ns - quote.changed_ns) / 1e9
-    if view.limits.max_frozen_s and not still_s <= view.limits.max_frozen_s:
+    most_s = 0.0 if quote.is_close else view.limits.max_frozen_s
+    if most_s and not still_s <= most_s:
         return f"the quote has not moved for {still_s:.3g} s"
     return ""
 

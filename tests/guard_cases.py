@@ -97,7 +97,12 @@ def instruments(**fields):
     return {"instruments": {"A": instrument(**numbers)}}
 
 
-STILL = with_quote(changed_ns=NOW - 10 * SECOND)
+def still(seconds, **fields):
+    """A view with a quote of A that has been the same for some time."""
+    return with_quote(changed_ns=NOW - seconds * SECOND, **fields)
+
+
+STILL = still(10)
 ALL = {"agents": {"a": 1_000.0}}
 ONE = intent_of(1)
 REDUCING = intent_of(-5, reduce_only=True)
@@ -136,6 +141,8 @@ CASES = [
     ("age", OPEN, {"steady_ns": NOW + 31 * SECOND}, OPEN, {"steady_ns": NOW + 29 * SECOND}),
     ("age", OPEN, {"steady_ns": NOW - 1}, OPEN, {}),
     ("age", OPEN, STILL | with_limits(max_frozen_s=9.0), OPEN, STILL),
+    ("age", OPEN, still(301), OPEN, still(299)),
+    ("age", OPEN, still(301), OPEN, still(10**6, is_close=True)),
     ("spread", OPEN, with_quote(spread=2.5), OPEN, with_quote(spread=1.5)),
     ("spread", OPEN, with_quote(spread=0.5, usual=1e-4), OPEN, with_quote(spread=0.05, usual=1e-4)),
     ("feed", OPEN, {"epoch": 4}, OPEN, {}),
