@@ -1,17 +1,21 @@
-"""Upkeep of a journal's files, by path: each function opens a connection of its own, so the engine
-runs them in a thread beside the journal that writes, which none of them holds up.
+"""Upkeep of a journal's files, by path: checkpoints, backups, what is wrong with one.
+
+Each function opens a connection of its own, so it may run in a thread beside the journal that
+writes, which none of them holds up.
 """
 
 import contextlib
 import sqlite3
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from jaxtrade.live.journal import JournalError
+from jaxtrade.live.journal_db import JournalError, identity
 from jaxtrade.storage import sync_folder
 
 BACKUPS_KEPT = 7
+PASSES = 3
 
 
 def checkpoint(path: Path | str) -> bool:
@@ -22,6 +26,46 @@ def checkpoint(path: Path | str) -> bool:
     with _connected(path) as db:
         _, in_log, moved = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     return in_log == moved
+
+
+class Checkpoints:
+    """A thread that does a checkpoint when it is woken, while the files are still the same.
+
+    is_behind: whatever it moved, more was written meanwhile; the log starts again only once all of
+    it was moved, so the writer has to move the rest.
+    """
+
+    def __init__(self, names: tuple[str, str], files: tuple[int, ...]) -> None:
+        self._names, self._files = names, files
+        self.is_behind = False
+        self._wanted = threading.Event()
+        self._is_closing = False
+        self._thread: threading.Thread | None = None
+
+    def wake(self) -> None:
+        """Ask for a checkpoint; returns at once."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
+            self._thread.start()
+        self._wanted.set()
+
+    def close(self) -> None:
+        """End the thread, after the checkpoint that it is at."""
+        self._is_closing = True
+        self._wanted.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            if self._is_closing:
+                return
+            # One that fails is tried again with the next; the log only grows meanwhile.
+            with contextlib.suppress(JournalError):
+                if identity(*self._names) == self._files:
+                    self.is_behind = not any(checkpoint(self._names[0]) for _ in range(PASSES))
 
 
 def back_up(path: Path | str, folder: Path | str, *, at_ns: int, kept: int = BACKUPS_KEPT) -> Path:
@@ -60,17 +104,20 @@ def backups(folder: Path | str) -> list[Path]:
 def damage(path: Path | str) -> str:
     """What SQLite finds wrong with a database, in one line; "" where it is whole."""
     try:
-        with contextlib.closing(sqlite3.connect(path)) as db:
+        with _connected(Path(path)) as db:
             found = [row[0] for row in db.execute("PRAGMA quick_check(3)")]
-    except sqlite3.Error as error:
+    except JournalError as error:
         return str(error)
     return "" if found == ["ok"] else "; ".join(found).replace("\n", " ")
 
 
 @contextlib.contextmanager
 def _connected(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection to a file that is there; `connect` alone would make an empty one."""
+    name = f"{path.absolute().as_uri()}?mode=rw"
     try:
-        with contextlib.closing(sqlite3.connect(path, timeout=5.0, isolation_level=None)) as db:
+        db = sqlite3.connect(name, uri=True, timeout=5.0, isolation_level=None)
+        with contextlib.closing(db):
             yield db
     except sqlite3.Error as error:
         raise JournalError(f"cannot use the journal {path}: {error}") from error

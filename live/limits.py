@@ -27,9 +27,9 @@ class GuardLimits:
     max_spread_ratio: the same over its median, 0 for off; spike_deviations: a quote this many
     deviations from the last waits for a second one that says so too.
 
-    orders_per_minute: of a symbol, an agent, the account (a third, two thirds, all of it are
-    nobody's alone: see `rates`); exits_per_minute: protective and closing orders, apart;
-    orders_per_day: of the account; turnover_per_day: value traded, a multiple of equity.
+    orders_per_minute, _symbol, _agent: of the account, a symbol, an agent; exits_per_minute: orders
+    that only reduce, which the others leave out; orders_per_day, turnover_per_day: of the account,
+    turnover as a multiple of equity. What exceeds any of these halts trading.
 
     worst_move: loss that is assumed of a position without a stop, a fraction of its value, where
     the room to the loss limits is measured; 0 for one average true range.

@@ -27,7 +27,6 @@ from jaxtrade.live.events import (
     OrderCanceled,
     OrderEvent,
     OrderExpired,
-    OrderFilled,
     OrderLost,
     OrderRejected,
     PositionAdjusted,
@@ -35,7 +34,7 @@ from jaxtrade.live.events import (
     TradingState,
     TradingStateChanged,
 )
-from jaxtrade.live.orders import EXACT, NONE, Order, OrderStatus, advance
+from jaxtrade.live.orders import EXACT, NONE, Order, OrderStatus, advance, signed
 from jaxtrade.live.state import State
 
 ABSENT_NS = 5 * 10**9
@@ -158,9 +157,10 @@ class _Comparison:
             if known is not None and known.revision >= fill.revision:
                 continue
             self.events.append(fill)
-            self._move(fill.symbol, _signed(fill) - (NONE if known is None else _signed(known)))
+            more = EXACT.subtract(signed(fill), NONE if known is None else signed(known))
+            self._move(fill.symbol, more)
             if order is None:
-                self._outside(fill.symbol, _signed(fill) - (_signed(known) if known else NONE))
+                self._outside(fill.symbol, more)
                 self.mismatches.append(
                     f"{fill.symbol}: {fill.side} {fill.quantity} at {fill.price} was traded from "
                     f"outside (execution {fill.execution_id})"
@@ -228,7 +228,8 @@ class _Comparison:
             is_same = before is not None and before[:2] == (booked, difference)
             since = before[2] if before is not None and is_same else self.steady_ns
             wait = self._wait(symbol)
-            line = f"{symbol}: the broker holds {booked + difference}, booked are {booked}"
+            held = EXACT.add(booked, difference)
+            line = f"{symbol}: the broker holds {held}, booked are {booked}"
             if self.steady_ns - since >= wait and is_same:
                 self.mismatches.append(line)
                 self._adjust(symbol, difference)
@@ -351,7 +352,3 @@ class _Comparison:
 
     def _outside(self, symbol: str, quantity: Decimal) -> None:
         self.excess[symbol] = EXACT.add(self.excess.get(symbol, NONE), quantity)
-
-
-def _signed(fill: OrderFilled) -> Decimal:
-    return fill.quantity * fill.side.sign

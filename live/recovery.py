@@ -24,7 +24,8 @@ from typing import Self
 
 from jaxtrade.live.clock import Clock
 from jaxtrade.live.events import EngineStarted, Event, TradingState, TradingStateChanged
-from jaxtrade.live.journal import Journal, JournalError, read_events
+from jaxtrade.live.journal import Journal, JournalError
+from jaxtrade.live.journal_db import read_events
 from jaxtrade.live.journal_files import backups, damage
 from jaxtrade.live.latches import Latch, latched
 from jaxtrade.live.lock import Lock

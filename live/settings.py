@@ -73,8 +73,8 @@ class AgentSettings:
     change of exposure up to which no trade is made, null is the bundle's; minimum_order: exposure
     below which no order is worth its ticket; stop_loss, take_profit: distance from the entry,
     fraction of the price, 0 for none; max_order_age_s: after which what is not filled is cancelled,
-    null for two bars; shadow_bars: for which a new version only watches; online: whether
-    transitions are kept for a trainer.
+    null: once two more decisions were made; shadow_bars: for which a new version only watches;
+    online: whether transitions are kept for a trainer.
     """
 
     name: str

@@ -54,6 +54,7 @@ from jaxtrade.live.orders import (
     begin,
     effective_fee,
     is_newer,
+    signed,
 )
 from jaxtrade.live.records import AgentRecord, Marks, Position
 from jaxtrade.live.trades import ClosedTrade, Trades
@@ -79,7 +80,8 @@ class State:
     """The fold; see the module. Fields are to be read, only `apply` changes them.
 
     orders: by cid, oldest first; external: executions of orders not ours, by id; positions: by
-    symbol; agents, books: by name; locks: (protection, symbol) to UTC ns until which it refuses;
+    symbol; forgotten_ns: UTC up to which executions of orders not known are not booked; agents,
+    books: by name; locks: (protection, symbol) to UTC ns until which it refuses;
     settings, pending_settings: in force, and from the next bar on; mismatches: of the last
     reconciliation; last_seq: events applied; order_texts: terminal orders as `state_text` wrote
     them, which is no part of the state.
@@ -181,7 +183,7 @@ class State:
         state = cls()
         try:
             state_text.load(state, tree)
-        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             raise JaxtradeError(f"a state cannot be read: {error!r}") from error
         return state
 
@@ -256,7 +258,7 @@ class State:
         self, agent: str, leg: Leg, known: OrderFilled | None, event: OrderFilled, fee: Decimal
     ) -> None:
         """Move position, book and trade by an execution, or from what was told of it to what is."""
-        symbol, quantity = event.symbol, event.quantity * event.side.sign
+        symbol, quantity = event.symbol, signed(event)
         book = self._book_of(agent)
         if known is None:
             self._move(symbol, quantity)
@@ -264,7 +266,7 @@ class State:
                 book.fill(symbol, quantity, event.price)
                 self.trades.fill(agent, symbol, quantity, event.price, leg, event.at_ns)
         else:
-            wrong = known.quantity * known.side.sign
+            wrong = signed(known)
             more = EXACT.subtract(quantity, wrong)
             self._move(symbol, more)
             book.correct(symbol, (wrong, known.price), (quantity, event.price))
@@ -318,10 +320,11 @@ class State:
             self.positions[symbol] = Position(owner=agent, quantity=position.quantity)
 
     def _move(self, symbol: str, quantity: Decimal) -> None:
-        position = self.positions.get(symbol) or Position()
-        self.positions[symbol] = Position(
-            owner=position.owner, quantity=EXACT.add(position.quantity, quantity)
-        )
+        position = self.positions.get(symbol)
+        if position is not None:
+            quantity = EXACT.add(position.quantity, quantity)
+        owner = "" if position is None else position.owner
+        self.positions[symbol] = Position(owner=owner, quantity=quantity)
 
     def _adjust(self, event: PositionAdjusted) -> None:
         self._own(event.symbol, event.owner)
@@ -407,6 +410,9 @@ class State:
 
     def _started(self, event: EngineStarted) -> None:
         self.run_id = event.run_id
+        if not self.forgotten_ns:
+            # What was traded before the first start is in the positions of the first snapshot.
+            self.forgotten_ns = event.at_ns - 1
 
     def _connected(self, event: BrokerConnected) -> None:
         self.epoch = max(self.epoch, event.epoch)

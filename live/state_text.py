@@ -28,6 +28,9 @@ from jaxtrade.live.trades import Trades
 if TYPE_CHECKING:
     from jaxtrade.live.state import State
 
+VERSION = 1
+"""Rises when a state is written, or folded, in another way: what is older is folded anew."""
+
 _PLAIN = ("last_seq", "run_id", "epoch", "forgotten_ns", "orders_seen")
 
 
@@ -45,6 +48,8 @@ def write(state: "State") -> str:
 
 def load(state: "State", tree: dict[str, Any]) -> None:
     """Fill an empty state with what `write` told."""
+    if tree["version"] != VERSION:
+        raise ValueError(f"version {tree['version']}, this jaxtrade writes {VERSION}")
     for name in _PLAIN:
         setattr(state, name, tree[name])
     for begun, told in tree["orders"]:
@@ -76,6 +81,7 @@ def load(state: "State", tree: dict[str, Any]) -> None:
 def _small(state: "State") -> dict[str, Any]:
     """All but orders and executions, as plain values."""
     return {
+        "version": VERSION,
         **{name: getattr(state, name) for name in _PLAIN},
         "positions": {
             symbol: [position.owner, str(position.quantity)]

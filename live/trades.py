@@ -18,13 +18,19 @@ KEPT = 200
 
 @dataclasses.dataclass(slots=True)
 class OpenTrade:
-    """A trade that is on: signed units held, quote currency received less paid, and the gross
-    amount that was put in.
+    """A trade that is on: signed units held, quote currency received less paid, the gross amount
+    that was put in, and for how many units.
     """
 
     quantity: Decimal = NONE
     cash: Decimal = NONE
     invested: Decimal = NONE
+    added: Decimal = NONE
+
+    @property
+    def entry(self) -> float:
+        """Mean price at which it was opened and added to."""
+        return float(self.invested) / float(self.added) if self.added else 0.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,19 +65,25 @@ class Trades:
         self, agent: str, symbol: str, quantity: Decimal, price: Decimal, leg: Leg, at_ns: int
     ) -> None:
         """Book an execution of a signed quantity."""
-        trade = self.open.setdefault((agent, symbol), OpenTrade())
+        trade = self._opened(agent, symbol)
         held = trade.quantity
         if held and (held > 0) != (quantity > 0):
-            closing = max(quantity, -held) if quantity < 0 else min(quantity, -held)
+            closing = (
+                min(quantity, held.copy_negate())
+                if quantity > 0
+                else max(quantity, held.copy_negate())
+            )
             self._book(trade, closing, EXACT.multiply(closing, price), NONE)
+            if trade.quantity:
+                return
+            self._close(agent, symbol, leg, at_ns)
             quantity = EXACT.subtract(quantity, closing)
-            if not trade.quantity:
-                self._close(agent, symbol, leg, at_ns)
-                trade = self.open.setdefault((agent, symbol), OpenTrade())
+            if not quantity:
+                return
+            trade = self._opened(agent, symbol)
         amount = EXACT.multiply(quantity, price)
-        self._book(trade, quantity, amount, abs(amount))
-        if not trade.quantity:
-            del self.open[agent, symbol]
+        self._book(trade, quantity, amount, amount.copy_abs())
+        trade.added = EXACT.add(trade.added, quantity.copy_abs())
 
     def correct(
         self, agent: str, symbol: str, quantity: Decimal, amount: Decimal, leg: Leg, at_ns: int
@@ -81,8 +93,12 @@ class Trades:
         if trade is None and not quantity:
             self.pay(agent, symbol, amount)
             return
-        trade = self.open.setdefault((agent, symbol), OpenTrade())
-        self._book(trade, quantity, amount, abs(amount) if quantity else NONE)
+        trade = self._opened(agent, symbol)
+        held = trade.quantity.copy_abs()
+        self._book(trade, quantity, amount, NONE)
+        if trade.quantity.copy_abs() > held:
+            trade.invested = EXACT.add(trade.invested, amount.copy_abs())
+            trade.added = EXACT.add(trade.added, quantity.copy_abs())
         if not trade.quantity:
             self._close(agent, symbol, leg, at_ns)
 
@@ -99,11 +115,15 @@ class Trades:
                 self.closed[index] = dataclasses.replace(last, profit=profit)
                 return
 
+    def entries(self) -> dict[str, float]:
+        """Mean price at which each open position was opened, by symbol."""
+        return {symbol: trade.entry for (_, symbol), trade in self.open.items() if trade.added}
+
     def to_json(self) -> dict[str, Any]:
         """As plain values, which read back as the same."""
         return {
             "open": [
-                [*key, str(trade.quantity), str(trade.cash), str(trade.invested)]
+                [*key, *map(str, (trade.quantity, trade.cash, trade.invested, trade.added))]
                 for key, trade in sorted(self.open.items())
             ],
             "closed": [
@@ -132,6 +152,12 @@ class Trades:
                 for agent, symbol, leg, profit, invested, at_ns in tree["closed"]
             ],
         )
+
+    def _opened(self, agent: str, symbol: str) -> OpenTrade:
+        trade = self.open.get((agent, symbol))
+        if trade is None:
+            trade = self.open[agent, symbol] = OpenTrade()
+        return trade
 
     @staticmethod
     def _book(trade: OpenTrade, quantity: Decimal, amount: Decimal, invested: Decimal) -> None:
