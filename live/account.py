@@ -1,7 +1,9 @@
-"""What the parts of the engine share: one account, everything that is known of it at this moment."""
+"""What the parts of the engine share: one account, and all that is known of it at this moment."""
 
 import dataclasses
+import functools
 import math
+import zoneinfo
 from collections.abc import Sequence
 from decimal import Decimal
 
@@ -9,7 +11,7 @@ from jaxtrade.live.bookkeeper import Bookkeeper
 from jaxtrade.live.brokers.base import Broker, Instrument
 from jaxtrade.live.clock import Clock
 from jaxtrade.live.desk import Desk
-from jaxtrade.live.events import AccountState, OrderIntent, Tick, TradingState
+from jaxtrade.live.events import AccountState, Bar, OrderIntent, Tick, TradingState
 from jaxtrade.live.execution import Execution
 from jaxtrade.live.guard import Refusal, View, check
 from jaxtrade.live.orders import Order, OrderStatus, make_cid
@@ -19,6 +21,9 @@ from jaxtrade.live.rates import Rates
 from jaxtrade.live.scene import Scene, Terms
 from jaxtrade.live.settings import LiveSettings
 from jaxtrade.live.state import SEVERITY, State
+
+RANGE_BARS = 14
+"""Over which the average true range runs (Wilder, 1978)."""
 
 
 class DecisionKeys:
@@ -69,6 +74,17 @@ class Account:
         """Of the account, by its books at the last prices."""
         return math.fsum(book.value(self.closes) for book in self.state.books.values())
 
+    @functools.cached_property
+    def time_zone(self) -> zoneinfo.ZoneInfo:
+        """Of the account's day."""
+        return zoneinfo.ZoneInfo(self.settings.time_zone)
+
+    @property
+    def gross(self) -> float:
+        """Absolute values of all positions over the equity."""
+        gross = math.fsum(book.gross(self.closes) for book in self.state.books.values())
+        return gross / self.equity if self.equity > 0 else 0.0
+
     @property
     def trading(self) -> TradingState:
         """The state that counts now: where the journal takes nothing, nothing is opened."""
@@ -89,9 +105,10 @@ class Account:
         return Terms(
             agent=desk.name,
             no_trade_band=desk.no_trade_band,
+            minimum_order=settings.minimum_order,
             stop_loss=settings.stop_loss,
             take_profit=settings.take_profit,
-            max_order_age_s=settings.max_order_age_s,
+            max_order_age_s=settings.max_order_age_s or 0.0,
             holds_exits=self.broker.capabilities.holds_exits,
         )
 
@@ -115,6 +132,16 @@ class Account:
             return False
         self.closes[tick.symbol] = 0.5 * (tick.bid + tick.ask)
         return True
+
+    def see_bar(self, bar: Bar) -> None:
+        """Take in a bar: its close, where there are no quotes, and its true range, a fraction of
+        the close before, into the running average.
+        """
+        self.quotes.close(bar, steady_ns=self.clock.steady_ns(), epoch=self.epoch)
+        before = self.closes.get(bar.symbol, bar.open)
+        width = (max(bar.high, before) - min(bar.low, before)) / before
+        known = self.ranges.get(bar.symbol, width)
+        self.ranges[bar.symbol] = known + (width - known) / RANGE_BARS
 
     def refusal(self, intent: OrderIntent, batch: Sequence[OrderIntent]) -> Refusal | None:
         """What the guard has against an order, None where it may be sent."""

@@ -86,7 +86,7 @@ class Bookkeeper:
         return True
 
     def _write(self, events: Sequence[Event], **how: Any) -> None:
-        alerts = [alert for event in events for alert in alerts_for(event)]
+        alerts = [alert for event in events for alert in alerts_for(event, self.state.orders)]
         try:
             self.journal.record(events, alerts=alerts, **how)
         except JournalError as error:

@@ -4,16 +4,21 @@ Desks know nothing of one another. What one of them does wrong, an exception or 
 what is not finite, is its own: the position is held, and after a few in a row it is paused.
 """
 
+from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from jaxtrade.live.buffers import F32
 from jaxtrade.live.deciding import Decider, Made
-from jaxtrade.live.events import Bar, BarDecided
+from jaxtrade.live.events import Bar, BarDecided, Leg, OrderIntent
 from jaxtrade.live.rows import Row, Rows, rows_of
 from jaxtrade.live.sections import DecisionSettings
 from jaxtrade.live.settings import AgentSettings
 from jaxtrade.live.swap import ModelSlot, Seat
 from jaxtrade.specs import JaxtradeError
+
+PATIENT_BARS = 2
+"""Decisions that an order may outlive before what is not filled of it is cancelled, where the
+agent has no `max_order_age_s`."""
 
 
 class Desk:
@@ -21,7 +26,8 @@ class Desk:
 
     symbols: what it trades, in the order of its policy; slot: that policy, and those beside it;
     made: its last decision, None before the first; attempts: orders of that decision so far, by
-    symbol; notes: what a person might want to know, the newest last.
+    symbol; decided_ns: UTC of the last decisions; notes: what a person might want to know, the
+    newest last.
     """
 
     def __init__(self, settings: AgentSettings, seat: Seat, decisions: DecisionSettings) -> None:
@@ -36,6 +42,7 @@ class Desk:
             patience_ns=round(decisions.bar_wait_s * 1e9),
         )
         self.made: Made | None = None
+        self.decided_ns: deque[int] = deque(maxlen=PATIENT_BARS + 1)
         self.attempts: dict[str, int] = {}
         self.notes: list[str] = []
 
@@ -100,10 +107,11 @@ class Desk:
         self.rows.begin_after(self.decider.last_start_s)
         return newest
 
-    def decide(self, row: Row, vector: Any, mask: Any = None) -> Made:
+    def decide(self, row: Row, vector: F32, *, at_ns: int, mask: F32 | None = None) -> Made:
         """Decide on a row; `Made.held` says where the target is just what is held."""
         self.made = self.slot.decide(row, vector, mask=mask)
         self.attempts = {}
+        self.decided_ns.append(at_ns)
         return self.made
 
     def target(self, symbol: str) -> float | None:
@@ -111,6 +119,13 @@ class Desk:
         if self.made is None:
             return None
         return self.made.target[self.symbols.index(symbol)]
+
+    def is_too_old(self, intent: OrderIntent) -> bool:
+        """Whether an order has not been filled for too many bars."""
+        is_full = len(self.decided_ns) > PATIENT_BARS
+        is_ours = intent.agent == self.name and intent.leg is Leg.TARGET
+        has_own_age = self.settings.max_order_age_s is not None
+        return is_ours and is_full and not has_own_age and intent.reference_ns <= self.decided_ns[0]
 
     def event(
         self, made: Made, *, at_ns: int, equity: float, reward: float, verdict: str

@@ -27,7 +27,6 @@ from jaxtrade.live.events import (
     BrokerDisconnected,
     BrokerEvent,
     EngineStopped,
-    FeeReported,
     OrderEvent,
     OrderFilled,
     PositionReport,
@@ -51,7 +50,7 @@ class Engine:
     decision_latency: of policies; order_latency: from a bar to what it led to being handed over.
     """
 
-    def __init__(self, account: Account, *, folder: Path, beat: Callable[[], None]) -> None:
+    def __init__(self, account: Account, *, folder: Path, beat: Callable[[], object]) -> None:
         self.account = account
         self.decision_latency, self.order_latency = Meter(), Meter()
         self.started_ns = account.clock.wall_ns()
@@ -70,7 +69,6 @@ class Engine:
 
     async def run(self) -> None:
         """Start, trade, and stop in order."""
-        account = self.account
         self.governor.begin()
         async with self._one_at_a_time:
             await self._open()
@@ -184,7 +182,7 @@ class Engine:
         if desk is None:
             return
         started = time.perf_counter_ns()
-        account.see_range(bar)
+        account.see_bar(bar)
         row = desk.rows.add(bar, steady_ns=account.clock.steady_ns())
         if row is None:
             return
@@ -200,7 +198,9 @@ class Engine:
     async def _hear(self, event: OrderEvent) -> None:
         account = self.account
         before = account.state.orders.get(event.cid)
-        account.books.observe(event, durable=isinstance(event, OrderFilled | FeeReported))
+        account.books.observe(event)
+        if isinstance(event, OrderFilled):  # what was told to be held is so no more
+            account.reported.pop(event.symbol, None)
         order = account.state.orders.get(event.cid)
         if order is None:  # not ours: someone traded by hand
             account.execution.needs_evidence = True

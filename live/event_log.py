@@ -61,13 +61,13 @@ class EventLog:
         if log.isEnabledFor(level):
             log.log(level, type(event).__name__, extra={"event": fields_of(event)})
         if isinstance(event, EquityMarked):
-            self._recorder.equity("", event.at_ns, event.equity, None)
+            self._recorder.equity("", event.at_ns, event.equity, self._engine.account.gross)
         elif isinstance(event, BarDecided):
             self._decided(event)
 
     def _decided(self, event: BarDecided) -> None:
         engine, recorder = self._engine, self._recorder
-        recorder.equity(event.agent, event.at_ns, event.equity, sum(event.target))
+        recorder.equity(event.agent, event.at_ns, event.equity, sum(map(abs, event.target)))
         made = engine.account.desks[event.agent].made
         if made is not None:
             recorder.metric("decision_us", event.at_ns, made.duration_ns / 1e3)

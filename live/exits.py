@@ -30,9 +30,19 @@ from jaxtrade.live.scene import (
 )
 
 
-def close(terms: Terms, symbol: str, scene: Scene, *, start_s: int, attempt: int = 0) -> Plan:
+def close(
+    terms: Terms,
+    symbol: str,
+    scene: Scene,
+    *,
+    start_s: int,
+    attempt: int = 0,
+    leg: Leg = Leg.CLOSE,
+) -> Plan:
     """What closes a position at the market. It waits for nothing: orders that would add to it are
     cancelled, one that reduces it closes its part. The exits stay until the position is gone.
+
+    leg: what the trade counts as: an exit that the engine saw `breached` keeps its own.
     """
     flow = flow_of(symbol, scene)
     away = flow.position.copy_negate()
@@ -46,7 +56,7 @@ def close(terms: Terms, symbol: str, scene: Scene, *, start_s: int, attempt: int
     if not away:
         return Plan(cancels=cancels)
     name = Name(agent=terms.agent, symbol=symbol, start_s=start_s, attempt=attempt)
-    return Plan(cancels=cancels, intents=(market_order(terms, name, Leg.CLOSE, flow, away, scene),))
+    return Plan(cancels=cancels, intents=(market_order(terms, name, leg, flow, away, scene),))
 
 
 def exits(

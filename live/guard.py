@@ -1,23 +1,29 @@
-"""The last look at every order before it is journalled and sent: whatever is not proved is refused.
+"""The last look at every order before it is journalled and sent: what is not proved is refused.
 
-    refusal = check(intent, view)         # None: it may be sent
-    if refusal is None:
-        view.rates.take(intent, ...)      # `check` does so itself; see there
+    refusal = check(intent, view)             # None: it may be sent, and is counted as sent
+    refusal = check(stop, view, [intent])     # the next of the same decision
 
-Written apart from the policy's risk review, and from planning, so that a mistake there stops here.
+Written apart from the policy's risk review and from planning, so that a mistake there stops here.
+The checks of `CHECKS` run in their order, the first that objects names the refusal, and one that
+fails itself objects. Exposure counts all orders under way as filled, in whichever way is worse, so
+what is checked and journalled before the next check is reserved for it.
+
+A reduce-only order that really reduces is an exit: of the opposite side of what is held (or of what
+the orders of its own decision open) and no larger. It must be whole, of a known instrument, its
+owner's, no duplicate, within `exits_per_minute`, and there has to be one sane price, however old.
+It skips what would trap a position: session, size, collar, age and spread of quotes, reconciling,
+locks, pauses, blocks, exposure, margin, headroom. REDUCING lets all exits pass; HALTED those that
+are not the policy's (closing, stops, targets); KILLED closing alone.
 """
 
 import dataclasses
-import math
-from collections.abc import Container, Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Sequence
 
-from jaxtrade.live.brokers.base import Instrument
-from jaxtrade.live.events import OrderIntent, TradingState
-from jaxtrade.live.limits import GuardLimits, Protections
-from jaxtrade.live.planning import Working
-from jaxtrade.live.quotes import Quote
-from jaxtrade.live.rates import Rates
+from jaxtrade.live.checks import CHECKS
+from jaxtrade.live.events import OrderIntent
+from jaxtrade.live.guard_case import Case, View
+
+__all__ = ("Refusal", "View", "check")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,50 +35,19 @@ class Refusal:
     halts: bool = False
 
 
-@dataclasses.dataclass(kw_only=True)
-class View:
-    """All that the guard looks at; the engine keeps one and brings it up to date.
-
-    limits, protections: in force; rates: order counts; instruments, quotes: by symbol; epoch: of
-    the connection; closes, ranges: last close, and average true range of a bar as a fraction of it;
-    positions: signed units at the broker; orders: of the whole account that are not over; owners:
-    agent of each symbol; agents: equity of each; equity, margin_used: of the account; peak_equity,
-    day_start_equity: marks; trading: state; is_reconciling: connected, but not yet compared;
-    locks: (protection, symbol) to UTC ns; paused: agents and why; blocked: symbols and why (an
-    UNKNOWN order, UNPROTECTED, MISMATCH, ORPHAN); closed: symbols whose session is over;
-    decision_keys: of all orders there ever were; wall_ns, steady_ns: now.
-    """
-
-    limits: GuardLimits
-    protections: Protections
-    rates: Rates
-    instruments: Mapping[str, Instrument]
-    quotes: Mapping[str, Quote]
-    closes: Mapping[str, float]
-    positions: Mapping[str, Decimal]
-    orders: Sequence[Working]
-    owners: Mapping[str, str]
-    agents: Mapping[str, float]
-    decision_keys: Container[str]
-    equity: float = math.nan
-    margin_used: float = 0.0
-    peak_equity: float = 0.0
-    day_start_equity: float = 0.0
-    trading: TradingState = TradingState.ACTIVE
-    is_reconciling: bool = False
-    epoch: int = 0
-    ranges: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    locks: Mapping[tuple[str, str], int] = dataclasses.field(default_factory=dict)
-    paused: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    blocked: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    closed: Container[str] = ()
-    wall_ns: int = 0
-    steady_ns: int = 0
-
-
 def check(intent: OrderIntent, view: View, batch: Sequence[OrderIntent] = ()) -> Refusal | None:
-    """Why an order may not be sent, or None; an exception in a check is a refusal too.
+    """Why an order may not be sent, or None; then it is counted in `view.rates`.
 
     batch: orders of the same decision that have passed and are not in `view.orders` yet.
     """
-    raise NotImplementedError
+    name = "numbers"
+    try:
+        case = Case(intent, view, batch)
+        for name, objection, is_for_exits in CHECKS:
+            if is_for_exits or not case.is_exit:
+                reason = objection(case)
+                if reason:
+                    return Refusal(check=name, reason=reason, halts=name == "rate")
+    except Exception as error:
+        return Refusal(check=name, reason=f"the check failed: {error!r}")
+    return None

@@ -5,8 +5,10 @@ import sqlite3
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from jaxtrade.live.clock import SystemClock
 from jaxtrade.live.execution import SECOND
 from jaxtrade.live.journal import JournalError
+from jaxtrade.live.journal_files import back_up as back_up_file
 from jaxtrade.live.positions import PositionStatus
 
 if TYPE_CHECKING:
@@ -19,15 +21,17 @@ TURN_S = 0.25
 class House:
     """The deadlines of an engine.
 
-    wants_connection: the connection was lost and is to be taken up again.
+    wants_connection: the connection was lost and is to be taken up again. What is done every so
+    often goes by the machine's clock; what waits for an answer, by the broker's.
     """
 
-    def __init__(self, engine: "Engine", beat: Callable[[], None]) -> None:
+    def __init__(self, engine: "Engine", beat: Callable[[], object]) -> None:
         self._engine = engine
         self._beat = beat
         self._unprotected: dict[str, int] = {}
         self._saved_seq = engine.account.state.last_seq
-        self._backed_up_ns = engine.account.clock.steady_ns()
+        self._machine = SystemClock()
+        self._backed_up_ns = self._compared_ns = self._machine.steady_ns()
         self._backup: asyncio.Task[None] | None = None
         self.wants_connection = False
 
@@ -74,6 +78,7 @@ class House:
             await self._compare()
 
     async def _compare(self) -> None:
+        self._compared_ns = self._machine.steady_ns()
         if self._engine.account.is_connected:
             await self._engine.session.compare()
 
@@ -81,7 +86,7 @@ class House:
         session = self._engine.session
         seconds = self._engine.account.settings.engine.reconcile_s
         is_again = 0 < session.again_ns <= now
-        return is_again or now - session.compared_ns >= round(seconds * SECOND)
+        return is_again or self._machine.steady_ns() - self._compared_ns >= round(seconds * SECOND)
 
     def _note_unprotected(self, now: int) -> None:
         """Note since when positions have been without the stop that they are to have."""
@@ -126,7 +131,7 @@ class House:
     def _back_up(self) -> None:
         """A copy of the journal now and then, made beside the loop."""
         account = self._engine.account
-        now = account.clock.steady_ns()
+        now = self._machine.steady_ns()
         settings = account.settings.engine
         if now - self._backed_up_ns < round(settings.backup_s * SECOND):
             return
@@ -135,8 +140,15 @@ class House:
         self._backed_up_ns = now
 
         async def back_up() -> None:
+            path = account.books.journal.path
             try:
-                await asyncio.to_thread(account.books.journal.backup, keep=settings.keep_backups)
+                await asyncio.to_thread(
+                    back_up_file,
+                    path,
+                    path.parent / "backups",
+                    at_ns=self._machine.wall_ns(),
+                    kept=settings.keep_backups,
+                )
             except (JournalError, OSError, sqlite3.Error) as error:
                 account.books.trouble = f"backup: {error}"
 

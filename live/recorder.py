@@ -69,11 +69,11 @@ class Recorder:
         self._last[tick.symbol] = tick
         self._counts[tick.symbol] = self._counts.get(tick.symbol, 0) + 1
 
-    def equity(self, at_ns: int, agent: str, equity: float, exposure: float) -> None:
-        """Equity and gross exposure of an agent, or of the account, whose name is ""."""
+    def equity(self, agent: str, at_ns: int, equity: float, exposure: float | None) -> None:
+        """Equity and exposure of an agent, or of the account, whose name is ""."""
         self._add("equity", (agent, at_ns, equity, exposure))
 
-    def metric(self, at_ns: int, name: str, value: float) -> None:
+    def metric(self, name: str, at_ns: int, value: float) -> None:
         """Any number: a latency, a queue's length, the age of a quote."""
         self._add("metrics", (name, at_ns, value))
 

@@ -18,9 +18,9 @@ from jaxtrade.live.brokers.making import make_broker
 from jaxtrade.live.control import ControlServer
 from jaxtrade.live.desk import Desk, owners
 from jaxtrade.live.engine import Engine
+from jaxtrade.live.event_log import EventLog
 from jaxtrade.live.execution import Execution
 from jaxtrade.live.heartbeat import Heartbeat
-from jaxtrade.live.event_log import EventLog
 from jaxtrade.live.logs import start_logging
 from jaxtrade.live.quotes import Quotes
 from jaxtrade.live.rates import Rates
@@ -61,8 +61,7 @@ def make_engine(
         rates=Rates(settings.guard),
         quotes=Quotes(settings.guard),
     )
-    beat = (heartbeat or Heartbeat("")).beat
-    return Engine(account, folder=settings.path, beat=lambda: None if beat() else None)
+    return Engine(account, folder=settings.path, beat=(heartbeat or Heartbeat("")).beat)
 
 
 async def run(settings: LiveSettings) -> str:

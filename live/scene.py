@@ -7,7 +7,7 @@ from decimal import Context, Decimal
 from typing import Protocol
 
 from jaxtrade.live.brokers.base import Instrument
-from jaxtrade.live.events import Leg, OrderIntent, Side
+from jaxtrade.live.events import Leg, OrderIntent, OrderKind, Side
 from jaxtrade.live.orders import decision_key, make_cid
 
 EXITS = (Leg.STOP_LOSS, Leg.TAKE_PROFIT)
@@ -144,7 +144,7 @@ class Flow:
 def flow_of(symbol: str, scene: Scene) -> Flow:
     """What is under way in a symbol."""
     orders = [order for order in scene.orders if order.intent.symbol == symbol]
-    trades = [order for order in orders if order.intent.leg not in EXITS]
+    trades = [order for order in orders if not rests(order.intent)]
     known = [order for order in trades if not (order.is_canceling or order.is_doubtful)]
     in_flight = NONE
     for order in known:
@@ -154,7 +154,7 @@ def flow_of(symbol: str, scene: Scene) -> Flow:
         in_flight=in_flight,
         buys=tuple(order.intent.cid for order in known if order.intent.side is Side.BUY),
         sells=tuple(order.intent.cid for order in known if order.intent.side is Side.SELL),
-        exits=tuple(order for order in orders if order.intent.leg in EXITS),
+        exits=tuple(order for order in orders if rests(order.intent)),
         is_canceling=any(order.is_canceling and not order.is_doubtful for order in trades),
         is_doubtful=any(order.is_doubtful for order in trades),
     )
@@ -197,6 +197,11 @@ def whole(quantity: Decimal, instrument: Instrument) -> Decimal:
 def signed(side: Side, quantity: Decimal) -> Decimal:
     """A quantity as what it adds to a position."""
     return quantity if side is Side.BUY else quantity.copy_negate()
+
+
+def rests(intent: OrderIntent) -> bool:
+    """Whether an order is a stop or target that waits at the broker, not one to trade now."""
+    return intent.leg in EXITS and intent.kind is not OrderKind.MARKET
 
 
 def is_price(price: float) -> bool:

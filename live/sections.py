@@ -129,7 +129,7 @@ class SupervisorSettings:
 
     heartbeat_s: float = 1.0
     missed: int = 3
-    start_s: float = 30.0
+    start_s: float = 60.0
     max_restarts: int = 5
     window_s: float = 600.0
     stop_s: float = 10.0

@@ -43,7 +43,7 @@ class Session:
     from outside and are to be closed.
     """
 
-    def __init__(self, account: Account, beat: Callable[[], None]) -> None:
+    def __init__(self, account: Account, beat: Callable[[], object]) -> None:
         self._account = account
         self._beat = beat
         self._memory = reconcile.Memory()
@@ -77,6 +77,11 @@ class Session:
         await self._look_up()
         await self.settle()
         self._allot()
+        account.rates.restore(
+            account.state.orders.values(),
+            equity=account.equity,
+            wall_ns=account.clock.wall_ns(),
+        )
         rows = [(desk, row) for desk in account.desks.values() if (row := await self._begin(desk))]
         for seconds in sorted({desk.bar_seconds for desk in account.desks.values()}):
             symbols = [

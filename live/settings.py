@@ -56,7 +56,7 @@ class BrokerSettings:
     """
 
     kind: str = "paper"
-    options: dict[str, Option | tuple[Option, ...] | None] = dataclasses.field(
+    options: dict[str, Option | tuple[Option, ...] | dict[str, Option] | None] = dataclasses.field(
         default_factory=dict, metadata=REST
     )
 
@@ -73,8 +73,8 @@ class AgentSettings:
     change of exposure up to which no trade is made, null is the bundle's; minimum_order: exposure
     below which no order is worth its ticket; stop_loss, take_profit: distance from the entry,
     fraction of the price, 0 for none; max_order_age_s: after which what is not filled is cancelled,
-    null for two bars; shadow_bars: for which a new version only watches; online: whether
-    transitions are kept for a trainer.
+    null: once two more decisions were made; shadow_bars: for which a new version only watches;
+    online: whether transitions are kept for a trainer.
     """
 
     name: str
@@ -109,6 +109,10 @@ class AgentSettings:
         if self.max_order_age_s is not None:
             require_seconds("max_order_age_s", self.max_order_age_s)
         require(self.shadow_bars >= 0, "shadow_bars", self.shadow_bars, "0 or more")
+
+    def order_age_s(self, bar_seconds: int) -> float:
+        """Seconds after which an order that is not filled is cancelled."""
+        return 2.0 * bar_seconds if self.max_order_age_s is None else self.max_order_age_s
 
     def reviewed_by(self, limits: RiskLimits) -> RiskLimits:
         """The limits of the risk review: those of the bundle with the agent's own over them."""

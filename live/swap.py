@@ -72,8 +72,8 @@ def prepare(
 ) -> Seat:
     """A bundle that is whole and answers as it was exported; cold, for a thread.
 
-    symbols: what it is to trade, none for those of the bundle; like: the metadata of the policy that
-    trades, which it then has to fit.
+    symbols: what it is to trade, none for those of the bundle; like: the metadata of the policy
+    that trades, which it then has to fit.
 
     Raises:
         JaxtradeError: it is damaged, of other symbols or bars, or answers otherwise.

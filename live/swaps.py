@@ -8,6 +8,7 @@ import asyncio
 
 from jaxtrade.live.account import Account
 from jaxtrade.live.brokers.base import NotConnectedError
+from jaxtrade.live.clock import SystemClock
 from jaxtrade.live.desk import Desk
 from jaxtrade.live.events import Bar, ModelRefused, ModelSwapped
 from jaxtrade.live.pointer import Bundle, Pointer, Shelf
@@ -60,11 +61,12 @@ class Swaps:
         }
         self._tokens = {name: pointer.token() for name, pointer in self._pointers.items()}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._looked_ns = account.clock.steady_ns()
+        self._machine = SystemClock()
+        self._looked_ns = self._machine.steady_ns()
 
     def look(self) -> None:
         """See whether any agent is to have another policy; costs little where not."""
-        now = self._account.clock.steady_ns()
+        now = self._machine.steady_ns()
         if now - self._looked_ns < LOOK_NS:
             return
         self._looked_ns = now
@@ -174,4 +176,3 @@ class Swaps:
         self._account.books.observe(
             ModelRefused(at_ns=now_ns, agent=desk.name, model=model, reason=reason)
         )
-

@@ -1,4 +1,4 @@
-"""From a row of bars to orders: decide, plan, guard, write down, send. And what guards positions."""
+"""From a row of bars to orders: decide, plan, guard, write down, send; and exits of positions."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,8 +19,8 @@ from jaxtrade.live.events import (
     TradingStateChanged,
 )
 from jaxtrade.live.journal import Carry, JournalError
-from jaxtrade.live.marks import account_day
 from jaxtrade.live.orders import Order, OrderStatus
+from jaxtrade.live.protections import day_of
 from jaxtrade.live.rows import Row
 from jaxtrade.live.scene import Plan
 
@@ -44,15 +44,18 @@ class Trading:
             account.closes[bar.symbol] = bar.close
         closes = [bar.close for bar in row]
         marked = account.state.books[desk.name].preview(symbols, closes, row[0].start_s)
-        made = desk.decide(row, marked.vector)
+        now_ns = account.clock.wall_ns()
+        made = desk.decide(row, marked.vector, at_ns=now_ns)
         self.waiting.difference_update(symbols)
+        for order in account.state.working_orders(agent=desk.name):
+            if desk.is_too_old(order.intent):
+                await account.execution.cancel(order, "not filled in time")
         plan, verdict = Plan(), made.held
         if not made.held:
             plan = self._plan(desk, marked.equity)
             verdict = "" if plan.intents or plan.cancels or plan.waiting else "held"
         allowed, denied = self._review(plan.intents)
         verdict = verdict or _verdict(plan, allowed, denied)
-        now_ns = account.clock.wall_ns()
         events: list[Event] = [
             desk.event(
                 made,
@@ -62,12 +65,12 @@ class Trading:
                 verdict=verdict,
             ),
             *denied,
+            self._mark(now_ns),
         ]
         if made.failures >= desk.decisions.max_failures:
             events.extend(self._pause(desk, f"{made.failures} failed decisions: {made.held}"))
         carries = {desk.name: Carry(made.start_s, desk.decider.to_bytes())}
         await self._carry_out(plan, allowed, events, carries)
-        self._mark()
         return marked.vector
 
     async def replan(self, desk: Desk, symbol: str) -> None:
@@ -106,7 +109,7 @@ class Trading:
         await self.carry_out(plan)
 
     async def watch(self, desk: Desk, symbol: str, price: float) -> None:
-        """Close a position whose stop or target the engine watches, where a price has reached it."""
+        """Close a position whose stop or target is watched here, where a price has reached it."""
         account = self._account
         quantity = account.state.quantity(symbol)
         if not quantity or account.broker.capabilities.holds_exits:
@@ -218,12 +221,11 @@ class Trading:
         now_ns = self._account.clock.wall_ns()
         return [AgentPaused(at_ns=now_ns, agent=desk.name, reason=reason)]
 
-    def _mark(self) -> None:
-        """Mark the account at the close of a bar."""
+    def _mark(self, now_ns: int) -> EquityMarked:
+        """The mark of the account at the close of a bar."""
         account = self._account
-        now_ns = account.clock.wall_ns()
-        day = account_day(now_ns, account.settings.time_zone)
-        account.books.observe(EquityMarked(at_ns=now_ns, equity=account.equity, day=day))
+        day = day_of(now_ns, account.time_zone)
+        return EquityMarked(at_ns=now_ns, equity=account.equity, day=day)
 
     def _attempt(self, desk: Desk, symbol: str) -> int:
         """A number that no exit of this decision in this symbol has had."""

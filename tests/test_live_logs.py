@@ -176,8 +176,8 @@ def test_quotes_are_conflated_and_numbers_are_kept(tmp_path):
         for number in range(1000):
             recorder.tick(quote("SPY", number, bid=float(number)))
         recorder.tick(quote("QQQ", 7))
-        recorder.equity(5, "a", 1000.0, 0.5)
-        recorder.metric(6, "decision_us", 31.5)
+        recorder.equity("a", 5, 1000.0, 0.5)
+        recorder.metric("decision_us", 6, 31.5)
     found = table(tmp_path, "SELECT symbol, at_ns, bid, count FROM ticks ORDER BY symbol")
     assert found == [("QQQ", 7, 1.0, 1), ("SPY", 999, 999.0, 1000)]
     assert table(tmp_path, "SELECT * FROM equity") == [("a", 5, 1000.0, 0.5)]
@@ -210,7 +210,7 @@ def test_what_does_not_fit_is_dropped_and_a_full_disk_is_counted(tmp_path, monke
     (tmp_path / FILE).mkdir()  # no database can be there
     with Recorder(tmp_path, pause_s=60) as recorder:
         for number in range(25):
-            recorder.metric(number, "x", 1.0)
+            recorder.metric("x", number, 1.0)
     assert (recorder.dropped, recorder.failed) == (15, 1)
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from jaxtrade import ledger
 from jaxtrade.costs import make_costs
+from jaxtrade.envs.actions import Request
+from jaxtrade.envs.steps import order_for
 from jaxtrade.envs.tapes import market_tape
 from jaxtrade.experiments.paper import venue
 from jaxtrade.live.brokers.paper import PaperBroker
@@ -20,13 +22,14 @@ from jaxtrade.live.clock import SimulatedClock
 from jaxtrade.live.events import (
     AccountState,
     Bar,
+    OrderCanceled,
     OrderFilled,
     OrderIntent,
     Side,
 )
-from jaxtrade.orders import Order
+from jaxtrade.margin import make_margin
 from jaxtrade.rules import make_rules
-from jaxtrade.sizing import delta_order
+from jaxtrade.sizing import delta_order, lots_order
 from jaxtrade.synthetic import make_market
 
 FIRST, LAST = 50, 449
@@ -64,78 +67,114 @@ def run(coroutine):
     return asyncio.run(coroutine)
 
 
-async def follow(broker, targets, band=0.05):
-    """Trade to a target at each bar, as the environment does; equity after each bar."""
+async def follow(broker, targets, *, lot=None, band=0.05):
+    """Trade to a target at each bar, as the environment does: accounts after each bar, fills."""
     symbol = MARKET.spec.symbols[0]
     await broker.connect()
     [instrument] = await broker.instruments((symbol,))
-    step, equities, fills, account = instrument.quantity_step, [], [], None
-    units = Decimal(0)
-    number = 0
+    accounts, fills, units, number, pending = [], [], Decimal(0), 0, {}
     async for event in broker.events():
         if isinstance(event, OrderFilled):
             units += event.side.sign * event.quantity
             fills.append(event)
+            if event.cid:
+                pending[event.cid] -= event.side.sign * event.quantity
+        elif isinstance(event, OrderCanceled):
+            pending.pop(event.cid)
         elif isinstance(event, AccountState):
-            account = event
-            equities.append(event)
+            accounts.append(event)
         elif isinstance(event, Bar):
             if number == len(targets):
                 break
-            held = np.float32(float(units) * event.close / account.equity)
-            target = np.float32(targets[number])
-            delta = float(delta_order(target, held, np.float32(band), xp=np))
-            quantity = Decimal(delta * account.equity / event.close) // step * step
-            if target == 0:
-                quantity = -units
+            rate = event.close / accounts[-1].equity
+            committed = units + sum(pending.values())
+            step = instrument.quantity_step
+            quantity = wanted(targets[number], committed, rate, lot, band, step)
             if quantity:
-                await broker.submit_order(intent(number, quantity))
+                sent = intent(number, quantity)
+                pending[sent.cid] = quantity
+                await broker.submit_order(sent)
             number += 1
-    return equities, fills
+    return accounts, fills
+
+
+def wanted(target, units, rate, lot, band, step):
+    """Units to trade, as `envs.steps.order_for` sizes them."""
+    target = np.float32(target)
+    if lot is None:
+        held = np.float32(float(units) * rate)
+        delta = float(delta_order(target, held, np.float32(band), xp=np))
+        return -units if target == 0 else Decimal(delta / rate) // step * step
+    lots = np.asarray([int(units / lot)], np.int32)
+    value = np.asarray([float(lot) * rate], np.float32)
+    return int(lots_order(target[None], lots, value, np.float32(band), xp=np)[0]) * lot
 
 
 def backtest(rules, targets, band=0.05):
+    """Equity after each bar by the ledger alone."""
     tape = market_tape([MARKET], rules)
+    params = Params(tape, rules)
+    params.no_trade_band, params.minimum_order = jnp.float32(band), None
 
     @jax.jit
     def walk(targets):
         def step(carry, target):
             account, index = carry
-            quantity = delta_order(target[None], account.weights, band, xp=jnp)
-            order = Order(quantity=quantity)
-            account, _ = ledger.step(account, order, tape.bar(index), rules)
-            return (account, index + 1), (account.log_equity, account.weights[0])
+            bar, none = tape.bar(index), jnp.int32(0)
+            target = jnp.where(account.is_ruined, 0.0, target)[None]
+            request = Request(exposure=target, invalid=none, clipped=none)
+            order = order_for(account, target, request, bar, params)
+            account, _ = ledger.step(account, order, bar, rules)
+            return (account, index + 1), account.log_equity
 
         start = (ledger.open_account(1, rules), jnp.int32(FIRST + 1))
         return jax.lax.scan(step, start, targets)[1]
 
-    log_equity, weights = walk(jnp.asarray(targets, jnp.float32))
-    return float(rules.deposit) * np.exp(np.asarray(log_equity, np.float64)), np.asarray(weights)
+    log_equity = np.asarray(walk(jnp.asarray(targets, jnp.float32)), np.float64)
+    return float(rules.deposit) * np.exp(log_equity)
 
 
-def targets(seed=0, count=LAST - FIRST):
+def targets(*levels, seed=0, count=LAST - FIRST):
     generator = np.random.default_rng(seed)
-    return np.repeat(generator.choice([-1.0, 0.0, 0.5, 1.0], count), 3)[:count]
+    return np.repeat(generator.choice(levels, count), 3)[:count]
 
 
-def test_a_replay_is_the_backtest() -> None:
-    rules = make_rules()
+FREE = make_costs(borrow_rate=0.0, margin_rate=0.0, slippage=2e-4)
+TICKETS = make_costs(
+    commission_rate=0.0, commission_per_unit=0.005, minimum_ticket=1.0, slippage=1e-4
+)
+SWAPS = make_costs(swap_long=-0.01, swap_short=-0.02, idle_rate=0.02, volatility_slippage=0.1)
+RULES = {
+    "default": ({}, (-1.0, 0.0, 0.5, 1.0)),
+    "free": ({"costs": FREE}, (-1.0, 0.0, 0.5, 1.0)),
+    "swaps": ({"costs": SWAPS}, (-1.0, 0.0, 0.5, 1.0)),
+    "lots": ({"costs": TICKETS, "lot_size": 1.0}, (-1.0, 0.0, 0.5, 1.0)),
+    "next close": ({"fill": "next_close"}, (-1.0, 0.0, 0.7)),
+    "close": ({"fill": "close", "costs": FREE}, (-1.0, 0.0, 0.7)),
+    "delay": ({"delay": 0.3, "costs": FREE}, (-1.0, 0.0, 0.7)),
+    "margin": ({"margin": make_margin(max_leverage=5.0), "costs": FREE}, (-4.9, 2.0, 4.9, 7.0)),
+    "participation": ({"participation": 0.1, "deposit": 1e9, "costs": FREE}, (-1.0, 0.0, 1.0)),
+    "ruin": ({"costs": FREE}, (-15.0, 15.0)),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_replay_is_the_backtest_and_fills_explain_the_cash(name) -> None:
+    options, levels = RULES[name]
+    rules, wishes = make_rules(**options), targets(*levels)
     broker = PaperBroker(Replay(venue_under(rules)), clock=SimulatedClock())
-    equities, fills = run(follow(broker, targets()))
-    expected, _ = backtest(rules, targets())
-    got = np.asarray([each.equity for each in equities[1:]])
-    np.testing.assert_allclose(got, expected, rtol=1e-6)
-    assert len(fills) > 50
-
-
-def test_fills_explain_the_cash_where_nothing_is_paid_for_holding() -> None:
-    costs = make_costs(borrow_rate=0.0, margin_rate=0.0, slippage=2e-4)
-    broker = PaperBroker(Replay(venue_under(make_rules(costs=costs))), clock=SimulatedClock())
-    equities, fills = run(follow(broker, targets(1)))
-    by_time: dict[int, float] = {}
+    lot = None if rules.lot_size is None else Decimal(str(rules.lot_size))
+    accounts, fills = run(follow(broker, wishes, lot=lot))
+    got = np.asarray([each.equity for each in accounts[1:]])
+    np.testing.assert_allclose(got, backtest(rules, wishes), rtol=1e-6)
+    assert len(fills) > 3 if name == "ruin" else len(fills) > 50
+    if rules.costs.margin_rate > 0:
+        return
+    spent: dict[int, float] = {}
     for fill in fills:
         paid = fill.side.sign * float(fill.quantity * fill.price) + float(fill.fee)
-        by_time[fill.at_ns] = by_time.get(fill.at_ns, 0.0) + paid
-    for before, after in itertools.pairwise(equities):
-        expected = before.cash - by_time.get(after.at_ns, 0.0)
-        assert after.cash == pytest.approx(expected, abs=3e-9 * before.equity)
+        spent[fill.at_ns] = spent.get(fill.at_ns, 0.0) + paid
+    for before, after in itertools.pairwise(accounts):
+        expected = before.cash - spent.get(after.at_ns, 0.0)
+        largest = max(before.equity, abs(before.cash))
+        assert after.cash == pytest.approx(expected, abs=3e-9 * largest)

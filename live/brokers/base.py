@@ -42,7 +42,8 @@ class Capabilities:
     and limit orders that guard a position work at the broker, also when the engine is not there;
     without it the engine watches prices; books_at_once: an `AccountState` holds all fills told
     before it and nothing else, so that what it has beyond them is interest, dividends or a deposit;
-    history_bars: how many finished bars it can give, 0 for none; max_requests_per_second: 0 for any.
+    history_bars: how many finished bars it can give, 0 for none; max_requests_per_second: 0 for
+    any.
     """
 
     sends_bars: bool = True

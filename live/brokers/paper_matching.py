@@ -223,7 +223,7 @@ def _traded(books: Books, dealt: Dealt, column: int, instrument: Instrument) -> 
     price = before * (1.0 + told.price[column])
     price *= 1.0 + (side * told.edge[column] if choice.net else 0.0)
     against = sum((q for order, q in choice.orders if order.intent.side.sign != side), ZERO)
-    left = {side: amount + against, -side: against if amount or is_whole else ZERO}
+    left = {side: amount + against, -side: against}
     total = float(left[side] + left[-side])
     events: Events = []
     for order, quantity in choice.orders:

@@ -1,0 +1,161 @@
+"""The paper broker's stops, targets and orders that wait for a price, beside the ledger's own."""
+
+from decimal import Decimal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxtrade import ledger
+from jaxtrade.brackets import LIQUIDATION, STOP, TARGET, make_brackets
+from jaxtrade.envs.tapes import market_tape
+from jaxtrade.live.brokers import paper_matching
+from jaxtrade.live.brokers.paper import PaperBroker
+from jaxtrade.live.brokers.paper_replay import Replay
+from jaxtrade.live.clock import SimulatedClock
+from jaxtrade.live.events import (
+    AccountState,
+    Bar,
+    Leg,
+    OrderCanceled,
+    OrderFilled,
+    OrderKind,
+)
+from jaxtrade.orders import Order
+from jaxtrade.rules import make_rules
+from tests.test_live_paper import (
+    FIRST,
+    FREE,
+    LAST,
+    MARKET,
+    backtest,
+    intent,
+    run,
+    targets,
+    venue_under,
+    wanted,
+)
+
+STOP_LOSS, TAKE_PROFIT = 0.004, 0.006
+RULES = make_rules(costs=FREE)
+PRICES = venue_under(RULES).prices[:, 0]
+
+
+def at(price) -> Decimal:
+    return Decimal(repr(float(price)))
+
+
+def legs(parent, entry, number):
+    """A stop and a target of an order that opens at a price."""
+    side = parent.side.sign
+    kinds = (
+        (Leg.STOP_LOSS, OrderKind.STOP, 1 - side * STOP_LOSS),
+        (Leg.TAKE_PROFIT, OrderKind.LIMIT, 1 + side * TAKE_PROFIT),
+    )
+    for position, (leg, kind, factor) in enumerate(kinds):
+        yield intent(
+            number + position,
+            -side * parent.quantity,
+            leg=leg,
+            kind=kind,
+            price=at(entry * factor),
+            parent=parent.cid,
+        )
+
+
+async def follow_with_exits(broker, wishes):
+    """As the environment with brackets: each new position has a stop and a target."""
+    await broker.connect()
+    [instrument] = await broker.instruments((MARKET.spec.symbols[0],))
+    equities, units, row, exits, ended = [], Decimal(0), FIRST, 0, 0
+    async for event in broker.events():
+        if isinstance(event, OrderFilled):
+            units += event.side.sign * event.quantity
+            exits += int(event.cid[1:]) % 10 > 0
+        elif isinstance(event, OrderCanceled):
+            ended += 1
+        elif isinstance(event, AccountState):
+            equities.append(event.equity)
+        elif isinstance(event, Bar) and row < LAST:
+            rate, step = event.close / equities[-1], instrument.quantity_step
+            quantity = wanted(wishes[row - FIRST], units, rate, None, 0.5, step)
+            if quantity:
+                parent = intent(row * 10, quantity)
+                await broker.submit_order(parent)
+                opened = units + quantity
+                if opened:
+                    like = intent(row * 10, opened, cid=parent.cid)
+                    for leg in legs(like, PRICES[row + 1, 0], row * 10 + 1):
+                        await broker.submit_order(leg)
+            row += 1
+    return np.asarray(equities[1:]), exits, ended
+
+
+def test_stops_and_targets_end_positions_as_the_brackets_of_a_backtest_do() -> None:
+    wishes = np.repeat(targets(-1.0, 0.0, 1.0, seed=5), 3)[: LAST - FIRST]
+    brackets = make_brackets(stop_loss=STOP_LOSS, take_profit=TAKE_PROFIT)
+    expected = backtest(make_rules(costs=FREE, brackets=brackets), wishes, band=0.5)
+    broker = PaperBroker(Replay(venue_under(RULES)), clock=SimulatedClock())
+    equities, exits, ended = run(follow_with_exits(broker, wishes))
+    np.testing.assert_allclose(equities, expected, rtol=1e-6)
+    assert exits > 30 and ended > 30
+
+
+def test_the_codes_of_exits_are_the_ledgers() -> None:
+    own = (paper_matching.STOP, paper_matching.TARGET, paper_matching.LIQUIDATION)
+    assert own == (STOP, TARGET, LIQUIDATION)
+
+
+@pytest.mark.parametrize("kind", [OrderKind.LIMIT, OrderKind.STOP])
+@pytest.mark.parametrize("side", [1, -1])
+def test_orders_that_wait_for_a_price_fill_as_in_the_ledger(kind, side) -> None:
+    """An order a little away from each close, for that bar only; then a close at the market."""
+    away = 1 - side * 0.003 if kind is OrderKind.LIMIT else 1 + side * 0.003
+    tape = market_tape([MARKET], RULES)
+
+    @jax.jit
+    def bar(account, quantity, level, index):
+        nan = jnp.full(1, jnp.nan)
+        limit, stop = (level, nan) if kind is OrderKind.LIMIT else (nan, level)
+        order = Order(quantity=quantity, limit=limit, stop=stop)
+        account, move = ledger.step(account, order, tape.bar(index), RULES)
+        return account, move.traded[0]
+
+    async def both():
+        account = ledger.open_account(1, RULES)
+        broker = PaperBroker(Replay(venue_under(RULES)), clock=SimulatedClock())
+        await broker.connect()
+        row, traded, fills, equity, cid = FIRST, [], [], [], None
+        async for event in broker.events():
+            if isinstance(event, OrderFilled):
+                fills.append(event)
+            elif isinstance(event, AccountState):
+                equity.append(event.equity)
+            elif isinstance(event, Bar):
+                if row == FIRST + 120:
+                    break
+                units = sum((f.side.sign * f.quantity for f in fills), Decimal(0))
+                if cid is not None and not units:
+                    await broker.cancel_order(cid)
+                cid = None
+                if units:
+                    await broker.submit_order(intent(row, -units))
+                    args = -account.weights, jnp.full(1, jnp.nan)
+                else:
+                    quantity = side * Decimal(300)
+                    sent = intent(row, quantity, kind=kind, price=at(event.close * away))
+                    await broker.submit_order(sent)
+                    exposure = float(quantity) * event.close / equity[-1]
+                    args = jnp.full(1, exposure, jnp.float32), jnp.full(1, away - 1, jnp.float32)
+                    cid = sent.cid
+                account, value = bar(account, *args, jnp.int32(row + 1))
+                traded.append(float(value))
+                row += 1
+        return account, np.asarray(traded), fills, equity[-1]
+
+    account, traded, fills, equity = run(both())
+    assert np.count_nonzero(traded) == len(fills)
+    assert 30 < len(fills) < 110
+    expected = float(RULES.deposit) * np.exp(float(account.log_equity))
+    assert equity == pytest.approx(expected, rel=1e-6)
