@@ -25,7 +25,7 @@ SHORT = {"model": "agents.main.model", "data": "broker.data"}
 FOLDERS = "live-data"
 
 _OF_SECTION = re.compile(
-    r"(agents|guard|protections|decisions|engine|alerts|logs|supervisor)\.[\w.]+="
+    r"(agents|broker\.faults|guard|protections|decisions|engine|alerts|logs|supervisor)(\.[\w.]+)?="
 )
 
 

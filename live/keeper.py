@@ -15,6 +15,9 @@ from jaxtrade.live.sections import SupervisorSettings
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.25, 30.0
 """Before a process that ended badly is started again; the pause doubles with each."""
 
+REFUSED_CODE = 1
+"""Exit code of an error that a person has to put right."""
+
 log = logging.getLogger("jaxtrade.supervisor")
 
 
@@ -36,6 +39,12 @@ class CrashLoopError(Exception):
     """A program ended badly too often."""
 
 
+class StartError(Exception):
+    """A program refused to start the first time, with the exit code of a wrong setting: to start it
+    again would change nothing.
+    """
+
+
 class Keeper:
     """One program and the process that it runs in now."""
 
@@ -49,6 +58,7 @@ class Keeper:
         self._process: asyncio.subprocess.Process | None = None
         self._crashes: deque[int] = deque()
         self._is_ending = False
+        self._has_lived = False
         self._heard = asyncio.Event()
         self.restarts = 0
 
@@ -57,18 +67,25 @@ class Keeper:
 
         Raises:
             CrashLoopError: it ended badly too often.
+            StartError: it never ran.
             OSError: there is no such program.
         """
         while True:
             code = await self._run_once()
             if self._is_ending or code == 0:
                 return code
+            if code == REFUSED_CODE and not self.restarts and self._must_live_first():
+                raise StartError(f"{self.program.name} refused to start; its log says why")
             pause = self._pause_after_crash(code)
             log.error("ended badly", extra={"program": self.program.name, "code": code})
             await asyncio.sleep(pause)
             if self._is_ending:
                 return code
             self.restarts += 1
+
+    def _must_live_first(self) -> bool:
+        """Whether it is known that it never got as far as a sign of life."""
+        return self.program.has_heartbeat and not self._has_lived
 
     def _pause_after_crash(self, code: int) -> float:
         """Seconds to wait before the next start, twice those before."""
@@ -119,6 +136,7 @@ class Keeper:
                 )
                 self.kill()
                 return
+            self._has_lived |= self._heard.is_set()
             self._heard.clear()
             patience = self._settings.heartbeat_s * self._settings.missed
 

@@ -56,7 +56,7 @@ class BrokerSettings:
     """
 
     kind: str = "paper"
-    options: dict[str, Option | tuple[Option, ...] | None] = dataclasses.field(
+    options: dict[str, Option | tuple[Option, ...] | dict[str, Option] | None] = dataclasses.field(
         default_factory=dict, metadata=REST
     )
 

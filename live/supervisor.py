@@ -5,7 +5,8 @@
 A process with a heartbeat that is silent for `missed` beats is killed: it hangs, and its recovery
 is its start. One that ends badly is started again after a pause that doubles; after
 `max_restarts` within `window_s` it is not, the latch HALTED is set and people are told. Positions
-keep the stops that they have at the broker. The order to end, SIGTERM or Ctrl-C, is passed on.
+keep the stops that they have at the broker. An engine that refuses to start at all, because of a
+setting, is not started again. The order to end, SIGTERM or Ctrl-C, is passed on.
 
 Exit codes: 0 stopped in order, or the engine was done; 1 wrong settings; 75 halted.
 """
@@ -20,7 +21,7 @@ from pathlib import Path
 from jaxtrade.live.alerts.outbox import post
 from jaxtrade.live.clock import Clock, SystemClock
 from jaxtrade.live.heartbeat import Listener
-from jaxtrade.live.keeper import CrashLoopError, Keeper, Program
+from jaxtrade.live.keeper import REFUSED_CODE, CrashLoopError, Keeper, Program, StartError
 from jaxtrade.live.latches import Latch, set_latch
 from jaxtrade.live.logs import start_logging
 from jaxtrade.live.notify import notify, watchdog_s
@@ -107,9 +108,10 @@ class Supervisor:
             level = "critical" if program.is_vital else "error"
             post(self._folder, level, str(error), f"crash-loop:{program.name}")
             code = HALTED_CODE
-        except OSError as error:
+        except (StartError, OSError) as error:
             log.critical("cannot start", extra={"program": program.name, "why": str(error)})
-            code = 1
+            post(self._folder, "critical", str(error), f"start:{program.name}")
+            code = REFUSED_CODE
         if program.is_vital:
             self.stop(f"{program.name} ended with {code}", code)
 

@@ -84,7 +84,7 @@ def _agents(agents: Sequence[Status]) -> Table:
     for name in ("status", "last bar", "decision"):
         table.add_column(name)
     for agent in agents:
-        symbols = agent.get("symbols") or ({},)
+        symbols: Sequence[Status] = agent.get("symbols") or ({},)
         for number, each in enumerate(symbols):
             table.add_row(
                 _name(agent) if number == 0 else "",

@@ -136,6 +136,20 @@ def test_a_crash_loop_ends_in_a_latch_and_an_alert(tmp_path, starts):
         os.kill(int(pid), 0)
 
 
+def test_one_that_refuses_to_start_is_not_started_again(tmp_path, starts):
+    assert run(tmp_path, program("sys.exit(1)", starts, is_vital=True)) == 1
+    assert len(lines(starts)) == 1
+    assert latched(tmp_path, Latch.HALTED) is None
+    with Outbox(tmp_path, AlertSettings()) as outbox:
+        assert outbox.collect(1) == [("critical", "engine refused to start; its log says why")]
+
+
+def test_one_that_lived_and_then_refuses_is(tmp_path, starts):
+    code = "heart.beat(); time.sleep(0.1); sys.exit(1 if number < 3 else 0)"
+    assert run(tmp_path, program(code, starts, is_vital=True)) == 0
+    assert len(lines(starts)) == 3
+
+
 def test_crashes_that_are_long_past_do_not_count(tmp_path, starts):
     clock = SimulatedClock()
 
@@ -152,7 +166,7 @@ def test_crashes_that_are_long_past_do_not_count(tmp_path, starts):
 
 
 def test_a_worker_that_crashes_does_not_end_trading(tmp_path, starts):
-    alerts = program("sys.exit(1)", starts.with_name("o"), name="alerts")
+    alerts = program("sys.exit(3)", starts.with_name("o"), name="alerts")
     code = "while not os.path.exists(sys.argv[1] + '.end'):\n    heart.beat(); time.sleep(0.02)\n"
 
     async def wait(_):

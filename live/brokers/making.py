@@ -7,7 +7,7 @@ from jaxtrade.live.brokers.base import Broker
 from jaxtrade.live.settings import LiveSettings
 from jaxtrade.specs import JaxtradeError, unknown_name
 
-BROKERS = {"paper": "jaxtrade.experiments.paper:make_paper"}
+BROKERS = {"paper": "jaxtrade.live.brokers.paper_account:make_paper"}
 """Who makes a broker, as module:function, which may also be the setting broker.kind itself."""
 
 Role = Literal["engine", "kill"]

@@ -233,7 +233,9 @@ class PaperBroker:
         if min(market_s, late_s) > 0:
             await self._wait(min(market_s, late_s))
         elif market_s <= 0 and due_ns is not None:
-            self._pass(due_ns)
+            await asyncio.sleep(0)  # whoever else has something to do, or to order
+            if not self._line and self._is_connected and self._frozen_since_ns is None:
+                self._pass(due_ns)
         return True
 
     def _seconds_to_market(self, due_ns: int | None) -> float:

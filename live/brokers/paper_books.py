@@ -90,7 +90,8 @@ class PaperOrder:
 
 class Books:
     """One account. `changed` and `new_fills` are what is not yet stored; `row` is the newest bar
-    that was booked, `at_ns` its end.
+    that was booked, `at_ns` its end; of a stream `at_ns` is the time of the newest quote, and
+    `marked_ns` of that on which the account was valued.
     """
 
     def __init__(self, symbols: tuple[str, ...], deposit: float) -> None:
@@ -98,6 +99,7 @@ class Books:
         self.deposit = deposit
         self.row = 0
         self.at_ns = 0
+        self.marked_ns = 0
         self.epoch = 0
         self.money = Money()
         self.units: dict[str, Decimal] = dict.fromkeys(symbols, ZERO)

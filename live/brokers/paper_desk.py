@@ -69,7 +69,10 @@ class Desk:
         """Change the books and store them; where another process has written, on what it wrote."""
         seen: Events = []
         while True:
+            row = self.books.row
             events = change(self.books)
+            if not (events or self.books.changed or self.books.row != row):
+                return seen
             if self._store is None:
                 self.books.changed.clear()
                 self.books.new_fills.clear()

@@ -20,6 +20,8 @@ from jaxtrade.specs import JaxtradeError
 FORMAT = 1
 """Of the file; a file of another one is refused."""
 
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
+
 LOCK_SECONDS = 2.0
 """How long to wait for another process to finish writing."""
 
@@ -197,23 +199,23 @@ class PaperStore:
 
 
 def _account(books: Books) -> str:
-    return json.dumps(
+    return _ENCODE(
         [
             books.row,
             books.at_ns,
+            books.marked_ns,
             books.epoch,
             books.money,
             {symbol: str(units) for symbol, units in books.units.items()},
             books.mean_price,
             books.closes,
-        ],
-        separators=(",", ":"),
+        ]
     )
 
 
 def _read_account(books: Books, body: str) -> None:
-    row, at_ns, epoch, money, units, mean_price, closes = json.loads(body)
-    books.row, books.at_ns, books.epoch = row, at_ns, epoch
+    row, at_ns, marked_ns, epoch, money, units, mean_price, closes = json.loads(body)
+    books.row, books.at_ns, books.marked_ns, books.epoch = row, at_ns, marked_ns, epoch
     books.money = Money(*money)
     books.units = {symbol: Decimal(value) for symbol, value in units.items()}
     books.mean_price, books.closes = mean_price, closes
