@@ -423,14 +423,14 @@ def test_the_log_starts_again(opened, path):
 
 
 def test_backups_are_whole_and_the_oldest_go(path, tmp_path):
-    moments = iter(range(START_NS, START_NS + 10**15, 10**12))
+    moments = iter(range(START_NS, 0, -(10**12)))  # the clock is put back again and again
     with Journal(path, now=lambda: next(moments)) as journal:
         made = []
         for number in range(4):
             journal.record([decided(start_s=number)], durable=True)
             made.append(journal.backup(kept=3))
         assert journal_files.backups(tmp_path / "backups") == made[:0:-1]
-        assert [one.name for one in made] == sorted(one.name for one in made)
+        assert made[0].name.startswith("journal-000001-20231209T")
         assert not list((tmp_path / "backups").glob(".*"))
     for number, one in enumerate(made[1:], 2):
         assert journal_files.damage(one) == ""
