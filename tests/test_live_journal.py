@@ -1,6 +1,7 @@
 """The journal: whole transactions or none, what others read of it, and what breaks under it."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import resource
@@ -201,6 +202,9 @@ def test_a_decision_is_recorded_once_and_what_came_with_a_second_one_is_not(open
     again(journal)
     with pytest.raises(DuplicateDecisionError):
         journal.record([initialized(intent(2))] * 2, durable=True)
+    other = dataclasses.replace(made, decision_key="another decision, by the same id")
+    with pytest.raises(DuplicateDecisionError, match=f"{made.cid} was recorded before"):
+        journal.record([initialized(other)], durable=True)
     journal.record([initialized(intent(2))], durable=True)
 
 
