@@ -11,7 +11,8 @@ Cash and quantities are `Decimal` sums without rounding, so that their order doe
 rest is float64 and is what `ledger.Account` keeps: growth from bar to bar, multiplied up (deposits
 leave it alone), its peak, its value before the day's first bar; of each open position what it has
 earned without costs, as a sum of fractions of the equity at each bar's start, and for how many bars
-it is held. Prices are in the account's currency. Invariant: equity = cash + quantities · prices.
+it is held; dividends and interest come as `CashMoved`, which says of no position, so they count as
+growth alone. Prices are in the account's currency. Invariant: equity = cash + quantities · prices.
 """
 
 import dataclasses

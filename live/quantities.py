@@ -55,10 +55,12 @@ def quantities(
         price = scene.prices.get(symbol, math.nan)
         if instrument is None:
             lacking[symbol] = "an instrument of this name"
-        elif target == 0 or not scene.equity > 0:
+        elif target == 0 or scene.equity <= 0:
             orders[symbol] = committed.copy_negate()  # needs no price
         elif not math.isfinite(target):
             lacking[symbol] = "a target"
+        elif not math.isfinite(scene.equity):
+            lacking[symbol] = "an equity"
         elif not is_price(price):
             lacking[symbol] = "a price"
         else:

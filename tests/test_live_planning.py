@@ -164,9 +164,17 @@ def test_what_cannot_be_sized_is_said():
 
 
 def test_equity_that_is_gone_closes_everything():
-    for equity in (0.0, -5.0, float("nan")):
+    for equity in (0.0, -5.0):
         (order,) = planned(0.7, scene_of(4, equity=equity)).intents
         assert (order.side, order.quantity) == (Side.SELL, 4)
+
+
+def test_equity_that_is_no_number_closes_only_what_is_to_be_closed():
+    for equity in (float("nan"), float("inf")):
+        scene = scene_of(4, equity=equity)
+        assert planned(0.7, scene).waiting == {"A": "an equity"}
+        assert planned(0.7, scene).intents == ()
+        assert planned(0.0, scene).intents[0].quantity == 4
 
 
 def test_only_what_really_reduces_is_reduce_only():
