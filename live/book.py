@@ -222,6 +222,9 @@ class Book:
         return quantity * price, held.open_return + earned, held.bars_held + 1
 
     def _mark(self, event: BarDecided) -> None:
+        """Book a bar; one without an equity or a close that is a number leaves all as it is."""
+        if not all(map(math.isfinite, (event.equity, *event.closes))):
+            return
         marked = self.preview(event.symbols, event.closes, event.start_s, event.equity)
         for symbol, price in zip(event.symbols, event.closes, strict=True):
             held = self.holdings.get(symbol)
