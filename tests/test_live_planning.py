@@ -159,6 +159,10 @@ def test_what_cannot_be_sized_is_said():
     assert planned(float("nan"), scene_of()).waiting == {"A": "a target"}
     assert planned(0.5, scene_of(prices={"A": float("nan")})).waiting == {"A": "a price"}
     assert "instrument" in planned(0.5, scene_of(instruments={})).waiting["A"]
+    assert "instrument" in planned(0.0, scene_of(4, step="0")).waiting["A"]
+    odd = {"A": instrument(unit_value=float("nan"))}
+    assert planned(0.5, scene_of(instruments=odd)).waiting == {"A": "a price"}
+    assert close(terms_of(), "A", scene_of(4, step="0"), start_s=0).intents == ()
     assert "large enough" in planned(0.0, scene_of("0.4")).waiting["A"]
     assert planned(0.5, scene_of(5)).waiting == {}
 
