@@ -114,7 +114,7 @@ def live(
     Without settings it goes on with the account in the folder.
     """
     arguments = {"folder": folder, "detach": detach, "fresh": fresh}
-    _call("live.commands:live", overrides=overrides or [], **arguments)
+    _call("live.starting:live", overrides=overrides or [], **arguments)
 
 
 @app.command()

@@ -60,6 +60,7 @@ __all__ = [
     "Journal",
     "JournalError",
     "open_readonly",
+    "read_events",
 ]
 
 BUSY_SECONDS = 0.5
@@ -224,9 +225,9 @@ class Journal:
                     return state
         return None
 
-    def backup(self, *, keep: int = BACKUPS_KEPT) -> Path:
+    def backup(self, *, kept: int = BACKUPS_KEPT) -> Path:
         """Copy the journal into `backups/` beside it while it is written; may run in a thread."""
-        return back_up(self.path, self.path.parent / "backups", at_ns=self._now(), keep=keep)
+        return back_up(self.path, self.path.parent / "backups", at_ns=self._now(), kept=kept)
 
     def carry(self, agent: str) -> Carry | None:
         """What an agent's policy carried when it was last recorded; None where there is none, or

@@ -68,7 +68,7 @@ class Checkpoints:
                     self.has_run = True
 
 
-def back_up(path: Path | str, folder: Path | str, *, at_ns: int, keep: int = BACKUPS_KEPT) -> Path:
+def back_up(path: Path | str, folder: Path | str, *, at_ns: int, kept: int = BACKUPS_KEPT) -> Path:
     """Copy a journal while it is written, check the copy, and drop all but the newest copies."""
     path, folder = Path(path), Path(folder)
     stamp = datetime.fromtimestamp(at_ns / 1e9, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
@@ -86,7 +86,7 @@ def back_up(path: Path | str, folder: Path | str, *, at_ns: int, keep: int = BAC
             raise JournalError(f"cannot back up {path}: the copy is damaged: {problem}")
         temporary.replace(final)
         sync_folder(folder)
-        for old in backups(folder)[keep:]:
+        for old in backups(folder)[kept:]:
             old.unlink(missing_ok=True)
     except OSError as error:
         raise JournalError(f"cannot back up {path} to {folder}: {error.strerror}") from error

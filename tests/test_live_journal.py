@@ -428,7 +428,7 @@ def test_backups_are_whole_and_the_oldest_go(path, tmp_path):
         made = []
         for number in range(4):
             journal.record([decided(start_s=number)], durable=True)
-            made.append(journal.backup(keep=3))
+            made.append(journal.backup(kept=3))
         assert journal_files.backups(tmp_path / "backups") == made[:0:-1]
         assert [one.name for one in made] == sorted(one.name for one in made)
         assert not list((tmp_path / "backups").glob(".*"))

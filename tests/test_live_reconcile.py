@@ -491,7 +491,7 @@ def test_whatever_was_missed_is_found(seed):
 
 
 @pytest.mark.slow
-@settings(max_examples=10_000, deadline=None)
+@settings(max_examples=3_000, deadline=None)
 @given(st.integers(0, 2**32))
 def test_whatever_was_missed_is_found_always(seed):
     check_that_it_settles(seed)
