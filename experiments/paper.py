@@ -8,9 +8,11 @@ import numpy as np
 
 from jaxtrade.envs import EnvParams
 from jaxtrade.experiments.config import apply
+from jaxtrade.experiments.paper_joined import joined
 from jaxtrade.experiments.rundir import RunDirectory
 from jaxtrade.experiments.setup import build_setup, other_market
 from jaxtrade.live.brokers.paper import PaperBroker
+from jaxtrade.live.brokers.paper_faults import Faults
 from jaxtrade.live.brokers.paper_replay import Replay
 from jaxtrade.live.brokers.paper_venue import Venue
 from jaxtrade.live.clock import Clock
@@ -18,20 +20,30 @@ from jaxtrade.market import Market
 
 
 def paper_broker(
-    run: str | Path,
+    runs: str | Path | Sequence[str | Path],
     data_overrides: Sequence[str] = (),
     *,
     path: Path | str | None = None,
     clock: Clock | None = None,
     speed: float = 0.0,
+    with_quotes: bool = False,
+    faults: Faults | None = None,
 ) -> PaperBroker:
-    """A paper account on a run's test span, or on all of the data that the overrides name.
+    """A paper account on the test span of a run, or on all of the data that the overrides name.
+
+    Of several runs, each with symbols of its own, the account trades all of them: it begins with
+    the sum of their deposits, where each has come to its test span, and ends with the first.
 
     Raises:
-        JaxtradeError: no run, or a setting that the policy is bound to was changed.
+        JaxtradeError: no run, a setting that the policy is bound to was changed, or runs that do
+            not go together.
     """
-    market, env_params = run_market(run, data_overrides)
-    return PaperBroker(Replay(venue(market, env_params)), path=path, clock=clock, speed=speed)
+    folders = [runs] if isinstance(runs, str | Path) else list(runs)
+    venues = [venue(*run_market(run, data_overrides)) for run in folders]
+    feed = Replay(venues[0] if len(venues) == 1 else joined(venues))
+    return PaperBroker(
+        feed, path=path, clock=clock, speed=speed, with_quotes=with_quotes, faults=faults
+    )
 
 
 def run_market(run: str | Path, data_overrides: Sequence[str] = ()) -> tuple[Market, EnvParams]:
@@ -57,7 +69,6 @@ def venue(market: Market, env_params: EnvParams) -> Venue:
         tape=env_params.tape,
         rules=dataclasses.replace(env_params.rules, brackets=None),
         prices=prices,
-        before=before[0],
         volume=market.volume.astype(np.float64),
         is_there=np.ones(market.volume.shape, bool),
         context=(context,) * market.num_assets,

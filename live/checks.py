@@ -5,10 +5,8 @@ They compare so that a number that is none fails: whatever is not known to be wi
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 from jaxtrade.live.events import Leg, OrderKind, TradingState
-from jaxtrade.live.exposure import exposure_of
 from jaxtrade.live.guard_case import SLACK, Case
 from jaxtrade.live.scene import EXACT, is_price
 
@@ -97,7 +95,8 @@ def _age(case: Case) -> str:
     if not 0 <= age_s <= view.limits.max_age_s:
         return f"the quote is {age_s:.3g} s old, {view.limits.max_age_s:g} s may be"
     still_s = (view.steady_ns - quote.changed_ns) / 1e9
-    if view.limits.max_frozen_s and not still_s <= view.limits.max_frozen_s:
+    most_s = 0.0 if quote.is_close else view.limits.max_frozen_s
+    if most_s and not still_s <= most_s:
         return f"the quote has not moved for {still_s:.3g} s"
     return ""
 
@@ -152,52 +151,37 @@ def _lock(case: Case) -> str:
     return ""
 
 
-def _rate(case: Case) -> str:
-    return case.view.rates.excess(case.intent, **rate_facts(case))
-
-
-def rate_facts(case: Case) -> dict[str, Any]:
-    """What `rates.Rates` is told of an order."""
-    return {
-        "steady_ns": case.view.steady_ns,
-        "wall_ns": case.view.wall_ns,
-        "turnover": 0.0 if case.is_exit else case.value / case.view.equity,
-        "is_exit": case.is_exit,
-    }
-
-
 def _exposure(case: Case) -> str:
-    before, after = (exposure.worst(case.intent.symbol) for exposure in case.exposure())
-    return case.beyond(before, after, case.view.limits.max_exposure, case.intent.symbol)
+    before, after = case.exposures()
+    limit = case.view.limits.max_exposure
+    return case.beyond(before.symbol, after.symbol, limit, case.intent.symbol)
 
 
 def _gross(case: Case) -> str:
-    before, after = (exposure.gross() for exposure in case.exposure())
-    return case.beyond(before, after, case.view.limits.max_gross, "gross exposure")
+    before, after = case.exposures()
+    return case.beyond(before.gross, after.gross, case.view.limits.max_gross, "gross exposure")
 
 
 def _net(case: Case) -> str:
-    before, after = (exposure.net() for exposure in case.exposure())
-    return case.beyond(before, after, case.view.limits.max_net, "net exposure")
+    before, after = case.exposures()
+    return case.beyond(before.net, after.net, case.view.limits.max_net, "net exposure")
 
 
 def _budget(case: Case) -> str:
-    view, agent = case.view, case.intent.agent
-    equity = view.agents.get(agent, math.nan)
-    own = {symbol for symbol, owner in view.owners.items() if owner == agent}
-    before, after = (exposure.gross(own) for exposure in case.exposure())
-    most = view.limits.max_gross * equity * (1.0 + SLACK)
-    if after <= most or after <= before:
+    before, after = case.exposures()
+    equity = case.view.agents.get(case.intent.agent, math.nan)
+    most = case.view.limits.max_gross * equity * (1.0 + SLACK)
+    if after.own <= most or after.own <= before.own:
         return ""
-    return f"{agent} would hold {after:.10g} with an equity of {equity:.10g}"
+    return f"{case.intent.agent} would hold {after.own:.10g} with an equity of {equity:.10g}"
 
 
 def _margin(case: Case) -> str:
     view = case.view
-    before, after = (exposure.gross() for exposure in case.exposure())
-    held = exposure_of(view.positions, (), case.unit).gross()
-    needed = view.margin_used + view.limits.margin_per_value * max(after - held, 0.0)
-    if needed <= view.limits.max_margin * view.equity * (1.0 + SLACK) or after <= before:
+    before, after = case.exposures()
+    needed = view.margin_used + view.limits.margin_per_value * max(after.gross - case.held, 0.0)
+    is_within = needed <= view.limits.max_margin * view.equity * (1.0 + SLACK)
+    if is_within or after.gross <= before.gross:
         return ""
     return f"margin of {needed:.10g} of an equity of {view.equity:.10g}"
 
@@ -217,26 +201,34 @@ def _duplicate(case: Case) -> str:
 
 def _headroom(case: Case) -> str:
     view, protections = case.view, case.view.protections
+    if not view.has_floor:
+        return ""
     floors = []
     if protections.max_drawdown < 1:
         floors.append(view.peak_equity * (1.0 - protections.max_drawdown))
     if protections.max_daily_loss < 1:
         floors.append(view.day_start_equity * (1.0 - protections.max_daily_loss))
-
-    def distance(symbol: str) -> float:
-        stop = view.stop_losses.get(view.owners.get(symbol, ""), 0.0)
-        return stop or view.limits.worst_move or view.ranges.get(symbol, 0.0)
-
-    if not floors:
+    before, after = case.exposures()
+    is_safe = all(view.equity - after.loss >= floor for floor in floors)
+    if is_safe or after.loss <= before.loss:
         return ""
-    before, after = (exposure.loss(distance) for exposure in case.exposure())
-    if all(view.equity - after >= floor for floor in floors) or after <= before:
-        return ""
-    return f"{after:.10g} could be lost, which would leave less than {max(floors):.10g}"
+    return f"{after.loss:.10g} could be lost, which would leave less than {max(floors):.10g}"
 
 
 def _blocked(case: Case) -> str:
     return case.view.blocked.get(case.intent.symbol, "")
+
+
+def _rate(case: Case) -> str:
+    """The last of all: what passes is counted."""
+    view = case.view
+    return view.rates.admit(
+        case.intent,
+        steady_ns=view.steady_ns,
+        wall_ns=view.wall_ns,
+        turnover=0.0 if case.is_exit else case.value / view.equity,
+        is_exit=case.is_exit,
+    )
 
 
 CHECKS: tuple[tuple[str, Callable[[Case], str], bool], ...] = (
@@ -256,7 +248,6 @@ CHECKS: tuple[tuple[str, Callable[[Case], str], bool], ...] = (
     ("owner", _owner, True),
     ("paused", _paused, False),
     ("lock", _lock, False),
-    ("rate", _rate, True),
     ("exposure", _exposure, False),
     ("gross", _gross, False),
     ("net", _net, False),
@@ -266,5 +257,7 @@ CHECKS: tuple[tuple[str, Callable[[Case], str], bool], ...] = (
     ("duplicate", _duplicate, True),
     ("headroom", _headroom, False),
     ("blocked", _blocked, False),
+    ("rate", _rate, True),
 )
-"""The checks in their order, and whether they are for exits too."""
+"""The checks in their order, and whether they are for exits too. An order that all let pass has
+been counted by the last of them."""

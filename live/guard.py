@@ -19,7 +19,7 @@ are not the policy's (closing, stops, targets); KILLED closing alone.
 import dataclasses
 from collections.abc import Sequence
 
-from jaxtrade.live.checks import CHECKS, rate_facts
+from jaxtrade.live.checks import CHECKS
 from jaxtrade.live.events import OrderIntent
 from jaxtrade.live.guard_case import Case, View
 
@@ -48,7 +48,6 @@ def check(intent: OrderIntent, view: View, batch: Sequence[OrderIntent] = ()) ->
                 reason = objection(case)
                 if reason:
                     return Refusal(check=name, reason=reason, halts=name == "rate")
-        view.rates.take(intent, **rate_facts(case))
     except Exception as error:
         return Refusal(check=name, reason=f"the check failed: {error!r}")
     return None

@@ -7,11 +7,11 @@ from decimal import Decimal
 
 from jaxtrade.live.brokers.base import Instrument
 from jaxtrade.live.events import OrderIntent, Side, TradingState
-from jaxtrade.live.exposure import Exposure, exposure_of
+from jaxtrade.live.exposure import Distances, Exposure, Prices, exposures, spans_of
 from jaxtrade.live.limits import GuardLimits, Protections
 from jaxtrade.live.quotes import Quote
 from jaxtrade.live.rates import Rates
-from jaxtrade.live.scene import EXACT, NONE, Working, is_price, rests, signed
+from jaxtrade.live.scene import EXACT, NONE, Working, rests, signed
 
 SLACK = 1e-6
 """Of limits, for what rounding adds."""
@@ -59,13 +59,15 @@ class View:
     wall_ns: int = 0
     steady_ns: int = 0
 
-    def price(self, symbol: str) -> float:
-        """The last sane price, however old; NaN where there is none."""
-        quote = self.quotes.get(symbol)
-        if quote is not None and is_price(quote.middle):
-            return quote.middle
-        close = self.closes.get(symbol, math.nan)
-        return close if is_price(close) else math.nan
+    @property
+    def has_floor(self) -> bool:
+        """Whether a limit on losses is on."""
+        return self.protections.max_drawdown < 1 or self.protections.max_daily_loss < 1
+
+    @property
+    def prices(self) -> Prices:
+        """Where prices are found."""
+        return Prices(self.instruments, self.quotes, self.closes)
 
 
 class Case:
@@ -74,30 +76,41 @@ class Case:
     is_exit: it really reduces; price: last sane one; value: of the order, account currency.
     """
 
-    __slots__ = ("_exposure", "batch", "instrument", "intent", "is_exit", "price", "value", "view")
+    __slots__ = (
+        "_exposures",
+        "batch",
+        "held",
+        "instrument",
+        "intent",
+        "is_exit",
+        "price",
+        "value",
+        "view",
+    )
 
     def __init__(self, intent: OrderIntent, view: View, batch: Sequence[OrderIntent]) -> None:
         self.intent, self.view, self.batch = intent, view, batch
         self.instrument = view.instruments.get(intent.symbol)
         self.is_exit = intent.reduce_only and _reduces(intent, view, batch)
-        self.price = view.price(intent.symbol)
-        self.value = float(intent.quantity) * self.unit(intent.symbol)
-        self._exposure: tuple[Exposure, Exposure] | None = None
+        self.price = view.prices.price(intent.symbol)
+        self.value = float(intent.quantity) * view.prices.unit(intent.symbol)
+        self.held = 0.0
+        self._exposures: tuple[Exposure, Exposure] | None = None
 
-    def unit(self, symbol: str) -> float:
-        """Value of one unit of a symbol, account currency; NaN where it is not known."""
-        instrument = self.view.instruments.get(symbol)
-        return math.nan if instrument is None else self.view.price(symbol) * instrument.unit_value
-
-    def exposure(self) -> tuple[Exposure, Exposure]:
-        """Of the account without this order, and with it."""
-        if self._exposure is None:
-            orders = [(order.intent, order.remaining) for order in self.view.orders]
+    def exposures(self) -> tuple[Exposure, Exposure]:
+        """Of the account without this order, and with it; `held` is then the gross value of its
+        positions.
+        """
+        if self._exposures is None:
+            view = self.view
+            orders = [(order.intent, order.remaining) for order in view.orders]
             orders += [(intent, intent.quantity) for intent in self.batch]
-            before = exposure_of(self.view.positions, orders, self.unit)
-            value = self.value * self.intent.side.sign
-            self._exposure = before, before.with_order(self.intent.symbol, value)
-        return self._exposure
+            spans, self.held = spans_of(view.positions, orders, view.prices)
+            distances = None
+            if view.has_floor:
+                distances = Distances(view.stop_losses, view.limits.worst_move, view.ranges)
+            self._exposures = exposures(spans, self.intent, self.value, view.owners, distances)
+        return self._exposures
 
     def beyond(self, before: float, after: float, limit: float, what: str) -> str:
         """The objection to a value that grows beyond a limit, a fraction of equity."""

@@ -60,6 +60,7 @@ __all__ = [
     "Journal",
     "JournalError",
     "open_readonly",
+    "read_events",
 ]
 
 BUSY_SECONDS = 0.5
@@ -178,17 +179,13 @@ class Journal:
         if self._written > LOG_BYTES // 2:
             self._written = 0
             self._checkpoints.wake()
-        if self._checkpoints.is_behind:
-            self._checkpoints.is_behind = False
-            with contextlib.suppress(sqlite3.Error):
-                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
         return seq
 
     def read(self, after_seq: int = 0) -> Iterator[tuple[int, Event]]:
         """Events beyond a number, with theirs, each checked.
 
         Raises:
-            JournalError: an event is damaged or missing.
+            DamagedError: an event is damaged or missing.
         """
         with one_line_errors(self.path):
             yield from read_events(self._db, after_seq, name=str(self.path))
@@ -256,7 +253,7 @@ class Journal:
         for event in events:
             seq += 1
             kind, body = type(event).__name__, encode(event)
-            is_of_order = isinstance(event, OrderEvent)
+            cid = event.cid if isinstance(event, OrderEvent) else ""
             if isinstance(event, EngineStarted):
                 self.run_id = event.run_id
             self._db.execute(
@@ -265,13 +262,13 @@ class Journal:
                     seq,
                     self.run_id,
                     kind,
-                    event.cid if is_of_order else "",
+                    cid,
                     body,
                     checksum(seq, kind, body),
                 ),
             )
             self._written += len(body)
-            if is_of_order:
+            if isinstance(event, OrderEvent):
                 write_event(self._db, event, self.orders, changed)
         for order in changed.values():
             write_standing(self._db, order)
@@ -296,6 +293,9 @@ class Journal:
     def _transaction(self, durable: bool) -> Iterator[None]:
         with one_line_errors(self.path):
             self._look(durable)
+            if self._checkpoints.has_run and (not durable or self._written > LOG_BYTES // 4):
+                self._checkpoints.has_run = False
+                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
             if durable is not self._is_durable:
                 self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 self._is_durable = durable

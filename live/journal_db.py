@@ -25,10 +25,11 @@ _SCHEMA = (
     """CREATE TABLE events (
         seq INTEGER PRIMARY KEY, run_id TEXT NOT NULL, kind TEXT NOT NULL, cid TEXT NOT NULL,
         body TEXT NOT NULL, crc INTEGER NOT NULL)""",
+    # the key, not the id, comes first: orders of one symbol and bar share a page then
     """CREATE TABLE orders (
-        cid TEXT PRIMARY KEY, decision_key TEXT NOT NULL UNIQUE, agent TEXT NOT NULL,
-        symbol TEXT NOT NULL, side TEXT NOT NULL, quantity TEXT NOT NULL, kind TEXT NOT NULL,
-        price TEXT, leg TEXT NOT NULL, parent TEXT NOT NULL, created_ns INTEGER NOT NULL,
+        decision_key TEXT PRIMARY KEY, cid TEXT NOT NULL, agent TEXT NOT NULL, symbol TEXT NOT NULL,
+        side TEXT NOT NULL, quantity TEXT NOT NULL, kind TEXT NOT NULL, price TEXT,
+        leg TEXT NOT NULL, parent TEXT NOT NULL, created_ns INTEGER NOT NULL,
         status TEXT NOT NULL, filled TEXT NOT NULL, average_price TEXT, fee TEXT NOT NULL,
         broker_id TEXT NOT NULL, reason TEXT NOT NULL, updated_ns INTEGER NOT NULL
         ) WITHOUT ROWID""",
@@ -48,6 +49,19 @@ _SCHEMA = (
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
 
+_NOT_DAMAGE = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_AUTH,
+}
+"""What SQLite says of the machine around a database, which restoring it would not mend."""
+
 
 class JournalError(JaxtradeError):
     """The journal cannot be written or read: nothing was recorded, and nothing may be sent."""
@@ -55,6 +69,10 @@ class JournalError(JaxtradeError):
 
 class DuplicateDecisionError(JournalError):
     """An order of the same decision is in the journal: it must not be sent a second time."""
+
+
+class DamagedError(JournalError):
+    """The journal is not what was written: it has to be restored."""
 
 
 def open_journal(path: Path, busy_seconds: float) -> sqlite3.Connection:
@@ -110,16 +128,16 @@ def read_events(
     """Events beyond a number from any connection, each checked, without a gap.
 
     Raises:
-        JournalError: an event is damaged or missing.
+        DamagedError: an event is damaged or missing.
     """
     rows = db.execute(
         "SELECT seq, kind, body, crc FROM events WHERE seq > ? ORDER BY seq", (after_seq,)
     )
     for expected, (seq, kind, body, crc) in enumerate(rows, after_seq + 1):
         if seq != expected:
-            raise JournalError(f"{name}: event {expected} is missing")
+            raise DamagedError(f"{name}: event {expected} is missing")
         if checksum(seq, kind, body) != crc:
-            raise JournalError(f"{name}: event {seq} is damaged")
+            raise DamagedError(f"{name}: event {seq} is damaged")
         yield seq, decode(kind, body)
 
 
@@ -178,6 +196,10 @@ def one_line_errors(path: Path) -> Iterator[None]:
             raise DuplicateDecisionError(
                 f"{path}: an order of this decision was recorded before ({error})"
             ) from error
-        raise JournalError(f"cannot use the journal {path}: {error}") from error
-    except (sqlite3.Error, OSError) as error:
-        raise JournalError(f"cannot use the journal {path}: {error}") from error
+        raise DamagedError(f"cannot use the journal {path}: {error}") from error
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        kind = JournalError if code in _NOT_DAMAGE else DamagedError
+        raise kind(f"cannot use the journal {path}: {error}") from error
+    except OSError as error:
+        raise JournalError(f"cannot use the journal {path}: {error.strerror}") from error

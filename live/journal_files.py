@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from jaxtrade.live.journal_db import JournalError, identity
+from jaxtrade.live.journal_db import DamagedError, JournalError, identity, one_line_errors
 from jaxtrade.storage import sync_folder
 
 BACKUPS_KEPT = 7
-PASSES = 3
 
 
 def checkpoint(path: Path | str) -> bool:
@@ -31,13 +30,13 @@ def checkpoint(path: Path | str) -> bool:
 class Checkpoints:
     """A thread that does a checkpoint when it is woken, while the files are still the same.
 
-    is_behind: whatever it moved, more was written meanwhile; the log starts again only once all of
-    it was moved, so the writer has to move the rest.
+    has_run: since the writer last looked. What was written during a checkpoint is left for the
+    writer to move, since the log starts again only once all of it was moved.
     """
 
     def __init__(self, names: tuple[str, str], files: tuple[int, ...]) -> None:
         self._names, self._files = names, files
-        self.is_behind = False
+        self.has_run = False
         self._wanted = threading.Event()
         self._is_closing = False
         self._thread: threading.Thread | None = None
@@ -65,7 +64,8 @@ class Checkpoints:
             # One that fails is tried again with the next; the log only grows meanwhile.
             with contextlib.suppress(JournalError):
                 if identity(*self._names) == self._files:
-                    self.is_behind = not any(checkpoint(self._names[0]) for _ in range(PASSES))
+                    checkpoint(self._names[0])
+                    self.has_run = True
 
 
 def back_up(path: Path | str, folder: Path | str, *, at_ns: int, kept: int = BACKUPS_KEPT) -> Path:
@@ -102,11 +102,15 @@ def backups(folder: Path | str) -> list[Path]:
 
 
 def damage(path: Path | str) -> str:
-    """What SQLite finds wrong with a database, in one line; "" where it is whole."""
+    """What SQLite finds wrong with a database, in one line; "" where it is whole.
+
+    Raises:
+        JournalError: it cannot be looked at.
+    """
     try:
         with _connected(Path(path)) as db:
             found = [row[0] for row in db.execute("PRAGMA quick_check(3)")]
-    except JournalError as error:
+    except DamagedError as error:
         return str(error)
     return "" if found == ["ok"] else "; ".join(found).replace("\n", " ")
 
@@ -115,9 +119,10 @@ def damage(path: Path | str) -> str:
 def _connected(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection to a file that is there; `connect` alone would make an empty one."""
     name = f"{path.absolute().as_uri()}?mode=rw"
-    try:
-        db = sqlite3.connect(name, uri=True, timeout=5.0, isolation_level=None)
-        with contextlib.closing(db):
-            yield db
-    except sqlite3.Error as error:
-        raise JournalError(f"cannot use the journal {path}: {error}") from error
+    with (
+        one_line_errors(path),
+        contextlib.closing(
+            sqlite3.connect(name, uri=True, timeout=5.0, isolation_level=None)
+        ) as db,
+    ):
+        yield db

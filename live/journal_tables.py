@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxtrade.live.events import FeeReported, OrderEvent, OrderFilled, OrderInitialized
+from jaxtrade.live.journal_db import DuplicateDecisionError
 from jaxtrade.live.orders import Order, advance, begin
 
 
@@ -23,6 +24,8 @@ def write_event(
     orders: by cid, before the event, or after it already.
     """
     if isinstance(event, OrderInitialized):
+        if event.cid in orders or event.cid in changed:
+            raise DuplicateDecisionError(f"an order with the id {event.cid} was recorded before")
         order = changed[event.cid] = begin(event)
         db.execute(
             f"INSERT INTO orders VALUES ({'?, ' * 17}?)", (*_intent(order), *_standing(order))
@@ -48,8 +51,8 @@ def write_standing(db: sqlite3.Connection, order: Order) -> None:
     """Write where an order stands."""
     db.execute(
         "UPDATE orders SET status = ?, filled = ?, average_price = ?, fee = ?, broker_id = ?, "
-        "reason = ?, updated_ns = ? WHERE cid = ?",
-        (*_standing(order), order.cid),
+        "reason = ?, updated_ns = ? WHERE decision_key = ?",
+        (*_standing(order), order.intent.decision_key),
     )
 
 
@@ -73,8 +76,8 @@ def _write_fill(db: sqlite3.Connection, fill: OrderFilled, fee: str, conflict: s
 def _intent(order: Order) -> tuple[Any, ...]:
     intent = order.intent
     return (
-        intent.cid,
         intent.decision_key,
+        intent.cid,
         intent.agent,
         intent.symbol,
         intent.side,

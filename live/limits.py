@@ -22,10 +22,11 @@ class GuardLimits:
 
     max_order: value of an order; max_notional: the same in account currency. collar: how far its
     price may be from the last, a fraction; collar_ranges: the same in average true ranges of a bar,
-    where that is known, 0 for off. max_age_s: of a quote; max_frozen_s: for which a quote may stand
-    still while quotes arrive, 0 for off; max_spread: bid to ask, a fraction of the price;
-    max_spread_ratio: the same over its median, 0 for off; spike_deviations: a quote this many
-    deviations from the last waits for a second one that says so too.
+    where that is known, 0 for off. max_age_s: of a quote; max_frozen_s: for how long quotes may
+    come and be the same, 0 for any time (closes of bars may be so for ever); max_spread: bid to
+    ask, a fraction of the price; max_spread_ratio: the same over its median, 0 for off;
+    spike_deviations: a quote this many deviations from the last waits for a second one that says
+    so too.
 
     orders_per_minute, _symbol, _agent: of the account, a symbol, an agent; exits_per_minute: orders
     that only reduce, which the others leave out; orders_per_day, turnover_per_day: of the account,
@@ -45,7 +46,7 @@ class GuardLimits:
     collar: float = 0.1
     collar_ranges: float = 0.0
     max_age_s: float = 30.0
-    max_frozen_s: float = 0.0
+    max_frozen_s: float = 300.0
     max_spread: float = 0.02
     max_spread_ratio: float = 10.0
     spike_deviations: float = 10.0

@@ -134,11 +134,10 @@ def next_day_ns(at_ns: int, zone: zoneinfo.ZoneInfo) -> int:
 
 def _drawdown(state: Watched, protections: Protections, equity: float, now_ns: int) -> list[Event]:
     peak = max(state.marks.peak_equity, equity)
-    loss = 1.0 - equity / peak if peak > 0 else 1.0
     is_stopped = state.trading in (TradingState.HALTED, TradingState.KILLED) and state.is_latched
-    if protections.max_drawdown >= 1 or loss < protections.max_drawdown or is_stopped:
+    if is_stopped or not _is_lost(equity, peak, protections.max_drawdown):
         return []
-    reason = f"{MAX_DRAWDOWN}: equity is {loss:.2%} below its peak"
+    reason = f"{MAX_DRAWDOWN}: equity of {equity:.10g} is {1 - equity / peak:.2%} below its peak"
     halted = TradingStateChanged(
         at_ns=now_ns, state=TradingState.HALTED, reason=reason, is_latched=True
     )
@@ -154,11 +153,11 @@ def _daily_loss(
 ) -> list[Event]:
     marks = state.marks
     start = marks.day_start_equity if day_of(now_ns, zone) == marks.day else marks.equity
-    loss = 1.0 - equity / start if start > 0 else 1.0
     if state.locks.get((DAILY_LOSS, ""), 0) > now_ns:
         return []
-    if protections.max_daily_loss < 1 and loss >= protections.max_daily_loss:
-        reason = f"{DAILY_LOSS}: equity is {loss:.2%} below the day's start"
+    if _is_lost(equity, start, protections.max_daily_loss):
+        loss = f"{1 - equity / start:.2%}"
+        reason = f"{DAILY_LOSS}: equity of {equity:.10g} is {loss} below the day's start"
         tripped = _tripped(DAILY_LOSS, "", now_ns, next_day_ns(now_ns, zone), reason)
         is_active = state.trading is TradingState.ACTIVE
         return [tripped, *([_changed(now_ns, TradingState.REDUCING, reason)] if is_active else [])]
@@ -166,6 +165,11 @@ def _daily_loss(
     if is_reducing and state.trading_reason.startswith(DAILY_LOSS):
         return [_changed(now_ns, TradingState.ACTIVE, f"{DAILY_LOSS}: a new day")]
     return []
+
+
+def _is_lost(equity: float, start: float, limit: float) -> bool:
+    """Whether no more than 1 - limit is left; a limit of 1 is off."""
+    return limit < 1 and start > 0 and equity <= start * (1.0 - limit)
 
 
 def _after_trade(state: Watched, protections: Protections, now_ns: int) -> list[Event]:

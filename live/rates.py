@@ -55,7 +55,7 @@ class Rates:
                 self.orders += 1
                 self.turnover += value / equity if equity > 0 else math.inf
 
-    def excess(
+    def admit(
         self,
         intent: OrderIntent,
         *,
@@ -64,41 +64,32 @@ class Rates:
         turnover: float,
         is_exit: bool,
     ) -> str:
-        """Which limit one more order would exceed, "" for none.
+        """Count one more order, or say which limit it would exceed; "" if it was counted.
 
         turnover: value of the order over equity; is_exit: it only reduces.
         """
-        for key, capacity in self._limits_of(intent, is_exit=is_exit):
-            if not self._tokens(key, capacity, steady_ns) >= 1.0 - _SLACK:
+        limits, day = self.limits, wall_ns // _DAY_NS
+        if day > self.day:
+            self._begin(day)
+        if not is_exit:
+            if self.orders >= limits.orders_per_day:
+                return f"more than {limits.orders_per_day} orders today"
+            total = self.turnover + turnover
+            if not total <= limits.turnover_per_day:
+                most = limits.turnover_per_day
+                return f"a turnover of {total:.1f} times equity today, {most:g} may be"
+        buckets = self._buckets_of(intent, is_exit=is_exit)
+        left = [self._tokens(key, capacity, steady_ns) for key, capacity in buckets]
+        for (key, capacity), tokens in zip(buckets, left, strict=True):
+            if not tokens >= 1.0 - _SLACK:
                 whose = " ".join(part for part in key if part)
                 return f"more than {capacity} orders in a minute ({whose})"
-        if is_exit:
-            return ""
-        limits, is_today = self.limits, wall_ns // _DAY_NS <= self.day
-        if is_today and self.orders >= limits.orders_per_day:
-            return f"more than {limits.orders_per_day} orders today"
-        total = turnover + (self.turnover if is_today else 0.0)
-        if not total <= limits.turnover_per_day:
-            return f"turnover of {total:.1f} times equity today, {limits.turnover_per_day:g} may be"
-        return ""
-
-    def take(
-        self,
-        intent: OrderIntent,
-        *,
-        steady_ns: int,
-        wall_ns: int,
-        turnover: float,
-        is_exit: bool,
-    ) -> None:
-        """Count an order that is sent."""
-        for key, capacity in self._limits_of(intent, is_exit=is_exit):
-            self._buckets[key] = self._tokens(key, capacity, steady_ns) - 1.0, steady_ns
-        if wall_ns // _DAY_NS > self.day:
-            self._begin(wall_ns // _DAY_NS)
+        for (key, _), tokens in zip(buckets, left, strict=True):
+            self._buckets[key] = tokens - 1.0, steady_ns
         if not is_exit:
             self.orders += 1
             self.turnover += turnover
+        return ""
 
     def _begin(self, day: int) -> None:
         self.day, self.orders, self.turnover = day, 0, 0.0
@@ -108,7 +99,7 @@ class Rates:
         left, since_ns = self._buckets.get(key, (float(capacity), steady_ns))
         return min(left + (steady_ns - since_ns) * capacity / _MINUTE_NS, float(capacity))
 
-    def _limits_of(
+    def _buckets_of(
         self, intent: OrderIntent, *, is_exit: bool
     ) -> tuple[tuple[tuple[str, str], int], ...]:
         """The buckets that an order takes a token of, and what they hold."""

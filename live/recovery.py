@@ -25,7 +25,7 @@ from typing import Self
 from jaxtrade.live.clock import Clock
 from jaxtrade.live.events import EngineStarted, Event, TradingState, TradingStateChanged
 from jaxtrade.live.journal import Journal, JournalError
-from jaxtrade.live.journal_db import read_events
+from jaxtrade.live.journal_db import DamagedError, read_events
 from jaxtrade.live.journal_files import backups, damage
 from jaxtrade.live.latches import Latch, latched
 from jaxtrade.live.lock import Lock
@@ -94,7 +94,7 @@ def fold(journal: Journal) -> State:
     """The state that a journal leads to, from the newest whole snapshot on.
 
     Raises:
-        JournalError: an event is damaged or missing.
+        DamagedError: an event is damaged or missing.
     """
     state = journal.latest_snapshot() or State()
     start = state.last_seq
@@ -115,9 +115,11 @@ def _open(folder: Path, clock: Clock) -> tuple[Journal, State, list[str]]:
             journal = Journal(path, now=clock.wall_ns)
             lost = journal.lost
             return journal, fold(journal), [lost] if lost else []
-        except JournalError as error:
+        except BaseException as error:
             if journal is not None:
                 journal.close()
+            if not isinstance(error, DamagedError):
+                raise
             problem = str(error)
     notes = [f"the journal was not usable: {problem}", *_restore(path, folder, clock)]
     journal = Journal(path, now=clock.wall_ns)

@@ -6,6 +6,7 @@ that turns a position around closes one trade and opens the next; its fee is on 
 """
 
 import dataclasses
+import math
 from decimal import Decimal
 from typing import Any
 
@@ -18,19 +19,19 @@ KEPT = 200
 
 @dataclasses.dataclass(slots=True)
 class OpenTrade:
-    """A trade that is on: signed units held, quote currency received less paid, the gross amount
-    that was put in, and for how many units.
+    """A trade that is on: signed units held, quote currency received less paid; units that were
+    put in altogether, and the gross amount that they were worth.
     """
 
     quantity: Decimal = NONE
     cash: Decimal = NONE
+    units: Decimal = NONE
     invested: Decimal = NONE
-    added: Decimal = NONE
 
     @property
     def entry(self) -> float:
-        """Mean price at which it was opened and added to."""
-        return float(self.invested) / float(self.added) if self.added else 0.0
+        """Mean price of what was put in."""
+        return float(self.invested) / float(self.units) if self.units else math.nan
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,7 @@ class Trades:
                 if quantity > 0
                 else max(quantity, held.copy_negate())
             )
-            self._book(trade, closing, EXACT.multiply(closing, price), NONE)
+            self._book(trade, closing, EXACT.multiply(closing, price), is_entry=False)
             if trade.quantity:
                 return
             self._close(agent, symbol, leg, at_ns)
@@ -82,8 +83,7 @@ class Trades:
                 return
             trade = self._opened(agent, symbol)
         amount = EXACT.multiply(quantity, price)
-        self._book(trade, quantity, amount, amount.copy_abs())
-        trade.added = EXACT.add(trade.added, quantity.copy_abs())
+        self._book(trade, quantity, amount, is_entry=True)
 
     def correct(
         self, agent: str, symbol: str, quantity: Decimal, amount: Decimal, leg: Leg, at_ns: int
@@ -94,11 +94,8 @@ class Trades:
             self.pay(agent, symbol, amount)
             return
         trade = self._opened(agent, symbol)
-        held = trade.quantity.copy_abs()
-        self._book(trade, quantity, amount, NONE)
-        if trade.quantity.copy_abs() > held:
-            trade.invested = EXACT.add(trade.invested, amount.copy_abs())
-            trade.added = EXACT.add(trade.added, quantity.copy_abs())
+        is_entry = bool(quantity) and (trade.quantity >= 0) == (quantity > 0)
+        self._book(trade, quantity, amount, is_entry=is_entry)
         if not trade.quantity:
             self._close(agent, symbol, leg, at_ns)
 
@@ -116,14 +113,14 @@ class Trades:
                 return
 
     def entries(self) -> dict[str, float]:
-        """Mean price at which each open position was opened, by symbol."""
-        return {symbol: trade.entry for (_, symbol), trade in self.open.items() if trade.added}
+        """Mean price at which what is held was entered, by symbol; an agent's before nobody's."""
+        return {symbol: trade.entry for (_, symbol), trade in sorted(self.open.items())}
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, which read back as the same."""
         return {
             "open": [
-                [*key, *map(str, (trade.quantity, trade.cash, trade.invested, trade.added))]
+                [*key, *map(str, dataclasses.astuple(trade))]
                 for key, trade in sorted(self.open.items())
             ],
             "closed": [
@@ -160,10 +157,12 @@ class Trades:
         return trade
 
     @staticmethod
-    def _book(trade: OpenTrade, quantity: Decimal, amount: Decimal, invested: Decimal) -> None:
+    def _book(trade: OpenTrade, quantity: Decimal, amount: Decimal, *, is_entry: bool) -> None:
         trade.quantity = EXACT.add(trade.quantity, quantity)
         trade.cash = EXACT.subtract(trade.cash, amount)
-        trade.invested = EXACT.add(trade.invested, invested)
+        if is_entry:
+            trade.units = EXACT.add(trade.units, quantity.copy_abs())
+            trade.invested = EXACT.add(trade.invested, amount.copy_abs())
 
     def _close(self, agent: str, symbol: str, leg: Leg, at_ns: int) -> None:
         trade = self.open.pop((agent, symbol))

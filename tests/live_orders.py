@@ -20,9 +20,9 @@ class Order:
     is_doubtful: bool = False
 
 
-def intent_of(quantity, symbol="A", **fields):
+def intent_of(units, symbol="A", **fields):
     """An order of a signed quantity."""
-    quantity = Decimal(quantity)
+    quantity = Decimal(units)
     cid = fields.pop("cid", f"{symbol}{quantity}{fields.get('leg', '')}")
     known = {
         "cid": cid,

@@ -173,6 +173,14 @@ def test_fees_and_corrections_of_a_trade():
     assert told_of(trades)[1:] == [(-1, 250, 7)]
 
 
+def test_entry_prices():
+    trades = trades_of((10, 100), (-4, 130), (5, 103), (-3, 90))
+    assert trades.entries() == {"SPY": 101.0}
+    trades.fill("", "SPY", Decimal(1), Decimal(500), Leg.CLOSE, 9)  # someone's by hand
+    trades.fill("ppo", "TLT", Decimal(-2), Decimal(95), Leg.TARGET, 9)
+    assert trades.entries() == {"SPY": 101.0, "TLT": 95.0}
+
+
 def test_only_the_newest_trades_are_kept():
     trades = trades_of(*[(1, 100), (-1, 101)] * (KEPT + 5))
     assert len(trades.closed) == KEPT

@@ -10,7 +10,6 @@ import math
 from collections import deque
 from collections.abc import Callable
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxtrade.bars import DAY_SECONDS, YEAR_SECONDS
@@ -78,7 +77,7 @@ class Stream:
                 f"rules that need bars ({', '.join(needed) or 'latency, participation or delay'}): "
                 "quotes have none; give rules without them"
             )
-        costs = dataclasses.replace(rules.costs, half_spread=jnp.float32(0.0))
+        costs = dataclasses.replace(rules.costs, half_spread=rules.costs.half_spread * 0.0)
         self.symbols = symbols
         self.bar_seconds = 0
         self._deposit = float(rules.deposit)

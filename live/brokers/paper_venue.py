@@ -38,18 +38,17 @@ class Venue:
     """Bars of A symbols at T shared stamps, and the rules under which they are traded.
 
     tape: the same bars as the ledger reads them; prices: f64[T, A, 4], open, high, low, close in
-    quote currency; before: f64[A], the closes before the first row; volume: f64[T, A]; is_there:
-    bool[T, A], whether a symbol has a bar at a stamp (its prices stand still where it has none);
-    context: for each symbol the names and values f32[T, C] of its other columns, as in the market;
-    starts_s: i64[T], UTC; bar_seconds: length of a bar; first, last: rows that are traded; the
-    decision at `first` is the first one, and `last` the last bar.
+    quote currency; volume: f64[T, A]; is_there: bool[T, A], whether a symbol has a bar at a stamp
+    (its prices stand still where it has none); context: for each symbol the names and values
+    f32[T, C] of its other columns, as in the market; starts_s: i64[T], UTC; bar_seconds: length of
+    a bar; first, last: rows that are traded; the decision at `first` is the first one, and `last`
+    the last bar; steps: of quantities, by default the rules' lots, or as fine as `STEP_SHARE`.
     """
 
     symbols: tuple[str, ...]
     tape: Tape
     rules: Rules
     prices: F64
-    before: F64
     volume: F64
     is_there: NDArray[np.bool_]
     context: tuple[tuple[tuple[str, ...], NDArray[np.float32]], ...]
@@ -57,6 +56,7 @@ class Venue:
     bar_seconds: int
     first: int
     last: int
+    steps: tuple[Decimal, ...] | None = None
 
     def __post_init__(self) -> None:
         check_rules(self.rules)
@@ -73,7 +73,13 @@ class Venue:
 
     def instruments(self) -> tuple[Instrument, ...]:
         """The lots, or the finest step that means anything, of each symbol."""
-        return instruments(self.symbols, self.rules, self.prices[self.first, :, 3])
+        found = instruments(self.symbols, self.rules, self.prices[self.first, :, 3])
+        if self.steps is None:
+            return found
+        return tuple(
+            dataclasses.replace(one, quantity_step=step, min_quantity=step)
+            for one, step in zip(found, self.steps, strict=True)
+        )
 
 
 def check_rules(rules: Rules) -> None:
