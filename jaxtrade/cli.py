@@ -213,6 +213,24 @@ def kill(
 
 
 @app.command()
+def logs(
+    output: Annotated[str, typer.Argument(help="Where to: a .csv, .csv.gz or .parquet file.")],
+    *,
+    bars: Annotated[
+        str | None, typer.Option(help="Only this symbol's bars, as training reads them.")
+    ] = None,
+    history: Annotated[
+        str | None, typer.Option(help="With --bars: a file of older bars, before the live ones.")
+    ] = None,
+    folder: Folder = None,
+    debug: Debug = False,
+) -> None:
+    """Write what was decided live, bar by bar, as a table; or the bars, to train on."""
+    arguments = {"output": output, "bars": bars, "history": history}
+    _call("experiments.live_logs:write_logs", folder=folder, **arguments)
+
+
+@app.command()
 def rearm(
     *,
     reason: Annotated[str, typer.Option(help="What you have looked at; it is kept.")],
