@@ -124,6 +124,7 @@ class Journal:
             self._reached = Reached(self.path)
         self._checkpoints = Checkpoints(self._names, self._files)
         self._written = 0
+        self._is_asked = False
 
     def __enter__(self) -> Self:
         return self
@@ -176,8 +177,8 @@ class Journal:
         if durable:
             self._reached.set(seq)
         self._written += TRANSACTION_BYTES
-        if self._written > LOG_BYTES // 2:
-            self._written = 0
+        if self._written > LOG_BYTES // 2 and not self._is_asked:
+            self._is_asked = True
             self._checkpoints.wake()
         return seq
 
@@ -277,6 +278,20 @@ class Journal:
     def _number(self, query: str) -> int:
         return self._db.execute(query).fetchone()[0] or 0
 
+    def _is_time_to_move(self, durable: bool) -> bool:
+        """Whether to do the rest of a checkpoint: rather not before what is urgent."""
+        if self._checkpoints.has_run and not durable:
+            return True
+        return self._written > LOG_BYTES
+
+    def _move(self) -> None:
+        """Move into the database what the thread has left in the log, so that it starts again."""
+        row = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        is_done = row[0] == 0 and row[1] == row[2]
+        # Where a reader holds on to the log, it is tried again only after some more.
+        self._written = 0 if is_done else LOG_BYTES // 2
+        self._checkpoints.has_run = self._is_asked = False
+
     def _look(self, durable: bool) -> None:
         """Whether the files are still where they were; if not, SQLite would write to nowhere."""
         now = time.monotonic_ns()
@@ -293,9 +308,8 @@ class Journal:
     def _transaction(self, durable: bool) -> Iterator[None]:
         with one_line_errors(self.path):
             self._look(durable)
-            if self._checkpoints.has_run and (not durable or self._written > LOG_BYTES // 4):
-                self._checkpoints.has_run = False
-                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            if self._is_time_to_move(durable):
+                self._move()
             if durable is not self._is_durable:
                 self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 self._is_durable = durable

@@ -59,6 +59,7 @@ _NOT_DAMAGE = {
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_NOMEM,
     sqlite3.SQLITE_AUTH,
+    sqlite3.SQLITE_INTERRUPT,
 }
 """What SQLite says of the machine around a database, which restoring it would not mend."""
 

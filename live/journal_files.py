@@ -71,8 +71,10 @@ class Checkpoints:
 def back_up(path: Path | str, folder: Path | str, *, at_ns: int, kept: int = BACKUPS_KEPT) -> Path:
     """Copy a journal while it is written, check the copy, and drop all but the newest copies."""
     path, folder = Path(path), Path(folder)
-    stamp = datetime.fromtimestamp(at_ns / 1e9, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    final = folder / f"journal-{stamp}.db"
+    stamp = datetime.fromtimestamp(at_ns / 1e9, UTC).strftime("%Y%m%dT%H%M%SZ")
+    # Numbered, since a wall clock that was wrong once would make an old copy the newest for ever.
+    number = max(map(_number, backups(folder)), default=0) + 1
+    final = folder / f"journal-{number:06d}-{stamp}.db"
     temporary = folder / f".{final.name}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,20 +100,37 @@ def back_up(path: Path | str, folder: Path | str, *, at_ns: int, kept: int = BAC
 
 def backups(folder: Path | str) -> list[Path]:
     """The copies in a folder, newest first."""
-    return sorted(Path(folder).glob("journal-*.db"), reverse=True)
+    return sorted(Path(folder).glob("journal-*.db"), key=_number, reverse=True)
 
 
-def damage(path: Path | str) -> str:
-    """What SQLite finds wrong with a database, in one line; "" where it is whole.
+def _number(copy: Path) -> int:
+    digits = copy.name.removeprefix("journal-").partition("-")[0]
+    return int(digits) if digits.isdigit() else 0
+
+
+def damage(path: Path | str, *, limit_s: float = threading.TIMEOUT_MAX) -> str:
+    """What SQLite finds wrong with a database, in one line; "" where it is whole, or nothing was
+    found in the time that there is.
 
     Raises:
         JournalError: it cannot be looked at.
     """
     try:
         with _connected(Path(path)) as db:
-            found = [row[0] for row in db.execute("PRAGMA quick_check(3)")]
+            timer = threading.Timer(limit_s, db.interrupt)
+            timer.daemon = True
+            timer.start()
+            try:
+                found = [row[0] for row in db.execute("PRAGMA quick_check(3)")]
+            finally:
+                timer.cancel()
+                timer.join()
     except DamagedError as error:
         return str(error)
+    except JournalError as error:
+        if "interrupted" in str(error):
+            return ""
+        raise
     return "" if found == ["ok"] else "; ".join(found).replace("\n", " ")
 
 

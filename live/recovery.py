@@ -37,6 +37,9 @@ from jaxtrade.storage import sync_folder
 SNAPSHOT_AFTER = 2_000
 """Events folded at a start beyond which the result is kept for the next one."""
 
+CHECK_SECONDS = 3.0
+"""How long a start looks for damage; the copy of every backup is looked through in full."""
+
 _SUFFIXES = ("", "-wal", "-shm")
 
 
@@ -108,7 +111,9 @@ def fold(journal: Journal) -> State:
 
 def _open(folder: Path, clock: Clock) -> tuple[Journal, State, list[str]]:
     path = folder / "journal.db"
-    problem = _missing(path, folder) or (damage(path) if path.exists() else "")
+    problem = _missing(path, folder) or (
+        damage(path, limit_s=CHECK_SECONDS) if path.exists() else ""
+    )
     if not problem:
         journal = None
         try:
