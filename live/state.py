@@ -307,19 +307,11 @@ class State:
 
     def _cash(self, event: CashMoved) -> None:
         self.holdings.book(event.agent).apply(event)
-        if event.reason == DEPOSIT and self.marks.day >= 0:
-            amount = float(event.amount)
-            self.marks.equity += amount
-            self.marks.peak_equity += amount
-            self.marks.day_start_equity += amount
+        if event.reason == DEPOSIT:
+            self.marks.deposit(float(event.amount))
 
     def _mark(self, event: EquityMarked) -> None:
-        marks = self.marks
-        if event.day != marks.day:
-            marks.day_start_equity = event.equity if marks.day < 0 else marks.equity
-            marks.day = event.day
-        marks.equity = event.equity
-        marks.peak_equity = max(marks.peak_equity, event.equity)
+        self.marks.mark(event.equity, event.day)
 
     # --- agents, states, settings --------------------------------------------------------------
 
@@ -355,7 +347,7 @@ class State:
     def _rearmed(self, event: Rearmed) -> None:
         self.trading, self.trading_reason = TradingState.ACTIVE, event.reason
         self.is_latched = False
-        self.marks.peak_equity = self.marks.day_start_equity = self.marks.equity
+        self.marks.restart()
 
     def _tripped(self, event: ProtectionTripped) -> None:
         key = event.protection, event.symbol
