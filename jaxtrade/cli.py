@@ -114,7 +114,7 @@ def live(
     Without settings it goes on with the account in the folder.
     """
     arguments = {"folder": folder, "detach": detach, "fresh": fresh}
-    _call("live.commands:live", overrides=overrides or [], **arguments)
+    _call("live.starting:live", overrides=overrides or [], **arguments)
 
 
 @app.command()
@@ -210,6 +210,24 @@ def kill(
     """
     arguments = {"reason": reason, "flatten": flatten, "timeout_s": timeout}
     _call("live.commands:kill", folder=folder, **arguments)
+
+
+@app.command()
+def logs(
+    output: Annotated[str, typer.Argument(help="Where to: a .csv, .csv.gz or .parquet file.")],
+    *,
+    bars: Annotated[
+        str | None, typer.Option(help="Only this symbol's bars, as training reads them.")
+    ] = None,
+    history: Annotated[
+        str | None, typer.Option(help="With --bars: a file of older bars, before the live ones.")
+    ] = None,
+    folder: Folder = None,
+    debug: Debug = False,
+) -> None:
+    """Write what was decided live, bar by bar, as a table; or the bars, to train on."""
+    arguments = {"output": output, "bars": bars, "history": history}
+    _call("experiments.live_logs:write_logs", folder=folder, **arguments)
 
 
 @app.command()

@@ -11,7 +11,8 @@ Cash and quantities are `Decimal` sums without rounding, so that their order doe
 rest is float64 and is what `ledger.Account` keeps: growth from bar to bar, multiplied up (deposits
 leave it alone), its peak, its value before the day's first bar; of each open position what it has
 earned without costs, as a sum of fractions of the equity at each bar's start, and for how many bars
-it is held. Prices are in the account's currency. Invariant: equity = cash + quantities · prices.
+it is held; dividends and interest come as `CashMoved`, which says of no position, so they count as
+growth alone. Prices are in the account's currency. Invariant: equity = cash + quantities · prices.
 """
 
 import dataclasses
@@ -221,6 +222,9 @@ class Book:
         return quantity * price, held.open_return + earned, held.bars_held + 1
 
     def _mark(self, event: BarDecided) -> None:
+        """Book a bar; one without an equity or a close that is a number leaves all as it is."""
+        if not all(map(math.isfinite, (event.equity, *event.closes))):
+            return
         marked = self.preview(event.symbols, event.closes, event.start_s, event.equity)
         for symbol, price in zip(event.symbols, event.closes, strict=True):
             held = self.holdings.get(symbol)

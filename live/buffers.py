@@ -1,7 +1,9 @@
 """The memory between a policy and onnxruntime, which reads and writes it in place."""
 
 import hashlib
+import itertools
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -65,7 +67,11 @@ class Buffers:
         self._new_is_finite = np.ones(len(self._new[0]), np.bool_)
         self._all_facts = self._fact_is_finite.tobytes()
         self._all_new = self._new_is_finite.tobytes()
-        self._integers = np.zeros(1 + assets, np.int32)
+        self._binding, self._kept = np.zeros(1, np.int32), np.zeros(0, np.bool_)
+        self._bits: dict[bytes, int] = {}  # what `binding` is where these are `kept`
+        kinds = {"tensor(int32)": np.int32, "tensor(int64)": np.int64}
+        self._indices = {kind: np.zeros(assets, number) for kind, number in kinds.items()}
+        self._index: NDArray[Any] = self._indices["tensor(int32)"]
         self._num_assets, self._is_discrete = assets, spec.is_discrete
         self._before = np.zeros(metadata.hidden_size, np.float32)
         self._contributions = np.zeros(width + len(metadata.account_fields), np.float32)
@@ -82,9 +88,18 @@ class Buffers:
         read, written = self._written[turn], self._written[1 - turn]
         carry = ("indicators", "window", "hidden")
         sources = {**self._told[turn], **{name: read[name] for name in carry}}
-        targets = {"action": self._integers[1:], "binding": self._integers[:1]}
+        targets: dict[str, Any] = {"binding": self._binding}
         targets |= {f"next_{name}" if name in carry else name: x for name, x in written.items()}
-        return _bound(session, sources, targets)
+        nodes = {node.name: node.type for node in session.get_outputs()}
+        if self._is_discrete:
+            targets["action"] = self._index = self._indices[nodes.get("action", "tensor(int32)")]
+        if "binding" in nodes:
+            return _bound(session, sources, targets)
+        self._bind_kept(
+            sum(last - first for name, first, last in map(_part, nodes) if name == "kept")
+        )
+        del targets["binding"]
+        return _bound(session, sources, {**targets, "kept": self._kept}, needs_all=False)
 
     def bind_explaining(self, session: ort.InferenceSession, turn: int) -> ort.IOBinding:
         """The binding of a session that explains the decision whose carry is in set `turn`.
@@ -98,6 +113,14 @@ class Buffers:
             "hidden_before": self._before,
         }
         return _bound(session, sources, {"contributions": self._contributions})
+
+    def _bind_kept(self, size: int) -> None:
+        """Be told which of some limits are kept, instead of the bits of those that bind."""
+        if len(self._kept) != size:
+            self._kept = np.zeros(size, np.bool_)
+            for state in itertools.product((False, True), repeat=size):
+                bits = sum(1 << bit for bit, is_kept in enumerate(state) if not is_kept)
+                self._bits[bytes(state)] = bits
 
     def carry(self, turn: int) -> tuple[F32, F32, F32]:
         """Indicators, window and the network's memory of a set."""
@@ -144,12 +167,12 @@ class Buffers:
         requested, target = floats[assets : 2 * assets], floats[:assets]
         value, confidence = floats[-2:].tolist()
         certain, none = floats[2 * assets : -2], floats[:0]
+        bits = self._bits
+        binding = bits[self._kept.tobytes()] if bits else self._binding.item()
         if not self._is_discrete:
             spread, action = np.split(certain, 2)
-            binding = int(self._integers[0])
             return requested, target, binding, action, none, spread, value, confidence
-        binding, *actions = self._integers.tolist()
-        index = actions[0] if assets == 1 else self._integers[1:].copy()
+        index = self._index.item() if assets == 1 else self._index.astype(np.int32)
         return requested, target, binding, index, certain, none, value, confidence
 
     def contributions(self) -> dict[str, float]:
@@ -196,28 +219,61 @@ def _block(**shapes: tuple[int, ...]) -> tuple[dict[str, F32], F32]:
     return {name: part.reshape(shape) for (name, shape), part in named}, block
 
 
+PART = re.compile(r"(\w+)\[(\d+):(\d+)\]'*")
+"""The name of a part, from one of its numbers to before another; ' tells apart other shapes."""
+
+
+def _part(name: str) -> tuple[str, int, int]:
+    """What a name says: of which array it is a part, from where to where."""
+    known = PART.fullmatch(name)
+    return (known[1], int(known[2]), int(known[3])) if known else ("", 0, 0)
+
+
 def _bound(
-    session: ort.InferenceSession, sources: dict[str, Any], targets: dict[str, Any]
+    session: ort.InferenceSession,
+    sources: dict[str, Any],
+    targets: dict[str, Any],
+    *,
+    needs_all: bool = True,
 ) -> ort.IOBinding:
-    """A binding of just these arrays, but for those without a number."""
+    """A binding of just these arrays, but for those without a number; with `needs_all` each of
+    them is an input or output of its own, else an input may be left out.
+
+    Raises:
+        ValueError: the session has others.
+    """
     binding = session.io_binding()
     for arrays, nodes, bind in (
         (sources, session.get_inputs(), binding.bind_ortvalue_input),
         (targets, session.get_outputs(), binding.bind_ortvalue_output),
     ):
-        missing = {name for name, array in arrays.items() if array.size}
+        left = {name: array.size for name, array in arrays.items()}
         for node in nodes:
-            bind(node.name, _shared(node, arrays))
-            missing.discard(node.name)
-        if missing:
+            name, first, last = _part(node.name)
+            array = (
+                arrays[name].reshape(-1)[first:last] if name in arrays else arrays.get(node.name)
+            )
+            bind(node.name, _shared(node, array))
+            left[name or node.name] -= math.prod(node.shape)
+        missing = [name for name, size in left.items() if size]
+        if missing and (needs_all or arrays is targets):
             raise ValueError(f"no {', '.join(sorted(missing))}")
     return binding
 
 
-def _shared(node: Any, arrays: dict[str, NDArray[Any]]) -> ort.OrtValue:
+_KINDS = {
+    np.dtype(kind): f"tensor({name})"
+    for kind, name in (
+        (np.float32, "float"),
+        (np.int32, "int32"),
+        (np.int64, "int64"),
+        (np.bool_, "bool"),
+    )
+}
+
+
+def _shared(node: Any, array: NDArray[Any] | None) -> ort.OrtValue:
     """The buffer of an input or output as onnxruntime's: the same memory."""
-    array = arrays.get(node.name)
-    kind = "tensor(int32)" if array is not None and array.dtype == np.int32 else "tensor(float)"
-    if array is None or node.type != kind or array.size != math.prod(node.shape):
+    if array is None or node.type != _KINDS[array.dtype] or array.size != math.prod(node.shape):
         raise ValueError(f"{node.name}, {node.type} of shape {node.shape}")
     return ort.OrtValue.ortvalue_from_numpy(array.reshape(node.shape))

@@ -1,168 +1,29 @@
-"""What the subcommands of live trading do; `jaxtrade.cli` declares them."""
+"""What the subcommands do that look at an account or tell it something; `jaxtrade.cli` has them.
 
-import contextlib
+They start quickly, for one of them is the kill switch: what starts an account is in `starting`.
+"""
+
 import getpass
 import json
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import typer
 from rich.console import Console
 from rich.live import Live
-from rich.text import Text
 
 from jaxtrade import yaml_text
-from jaxtrade.live import compose as composing
 from jaxtrade.live.control import NotRunningError, ask
 from jaxtrade.live.journal_status import status as status_of
 from jaxtrade.live.kill import kill as kill_account
 from jaxtrade.live.latches import lift
-from jaxtrade.live.settings import FILE, LiveSettings, read, write
+from jaxtrade.live.settings import FILE, FOLDERS
 from jaxtrade.live.view import line, picture
 from jaxtrade.specs import JaxtradeError
 
-CONSOLE_LOG = "console.log"
-"""What the processes of an account print, in its logs folder."""
-
 PERIOD_S = 0.5
 """Between two pictures."""
-
-SUPERVISOR = ("-m", "jaxtrade.live.supervisor")
-"""What Python is started with, before the folder."""
-
-
-def live(*, overrides: Sequence[str], folder: str | None, detach: bool, fresh: bool) -> None:
-    """Trade: write the account's settings, start its supervisor, show what happens."""
-    settings = _settings(overrides, folder)
-    _make_room(settings, fresh=fresh)
-    path = write(settings)
-    console = Console()
-    console.print(f"account {settings.name}: {path}", highlight=False, soft_wrap=True)
-    with _console_log(settings.path) as log:
-        process = subprocess.Popen(
-            [sys.executable, *SUPERVISOR, settings.folder],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    if detach:
-        console.print(
-            f"process {process.pid}; jaxtrade status, jaxtrade stop: --folder {settings.folder}",
-            highlight=False,
-            soft_wrap=True,
-        )
-        return
-    _watch(settings, process, console)
-
-
-def _settings(overrides: Sequence[str], folder: str | None) -> LiveSettings:
-    """Those of the command line or, without any, those in the folder."""
-    if overrides:
-        given = [f"folder={json.dumps(folder)}"] if folder else []
-        return composing.compose([*overrides, *given])
-    return read(account_folder(folder))
-
-
-def _make_room(settings: LiveSettings, *, fresh: bool) -> None:
-    """Put an account aside that is to be begun anew; refuse to mix two."""
-    with contextlib.suppress(NotRunningError):
-        ask(settings.folder, "status", timeout_s=1.0)
-        raise JaxtradeError(
-            f"{settings.folder}: an engine trades there already; jaxtrade stop ends it, "
-            "name=OTHER makes another account"
-        )
-    if not (settings.path / FILE).exists():
-        return
-    if fresh:
-        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-        settings.path.rename(settings.path.with_name(f"{settings.path.name}.{stamp}"))
-        return
-    before = read(settings.path)
-    if before.broker != settings.broker:
-        raise JaxtradeError(
-            f"{settings.folder} holds an account at another broker, or with other bars: give "
-            "name=OTHER for one of its own, or --fresh to put that one aside"
-        )
-
-
-@contextlib.contextmanager
-def _console_log(folder: Path) -> Iterator[IO[str]]:
-    """Where the processes print; what an earlier start left is put aside."""
-    (folder / "logs").mkdir(parents=True, exist_ok=True)
-    path = folder / "logs" / CONSOLE_LOG
-    with open(path, "w", encoding="utf-8") as file:
-        yield file
-
-
-def _last_words(folder: Path) -> str:
-    """The last line that the processes have printed."""
-    try:
-        text = (folder / "logs" / CONSOLE_LOG).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    return next((each for each in reversed(text.splitlines()) if each.strip()), "")
-
-
-def _watch(settings: LiveSettings, process: "subprocess.Popen[bytes]", console: Console) -> None:
-    """Show the account until its supervisor ends; Ctrl-C ends that in order."""
-    is_interrupted = False
-    with _interrupts():
-        try:
-            _show(settings, process, console)
-        except KeyboardInterrupt:
-            is_interrupted = True
-            console.print("stopping in order")
-            process.terminate()
-            process.wait(2 * settings.supervisor.stop_s + 10.0)
-    with contextlib.suppress(JaxtradeError):  # nothing was journalled
-        console.print(picture({**status_of(settings.folder), "name": settings.name}))
-    words = _last_words(settings.path)
-    if process.returncode and not is_interrupted:
-        said = words.removeprefix("jaxtrade: ") or "no word of it"
-        raise JaxtradeError(f"{said} (more in {settings.path / 'logs'})")
-    if words:
-        console.print(words, highlight=False, soft_wrap=True)
-    if is_interrupted:
-        raise typer.Exit(130)
-
-
-def _show(settings: LiveSettings, process: "subprocess.Popen[bytes]", console: Console) -> None:
-    """Draw the account again and again while its processes run."""
-    if not console.is_terminal:
-        process.wait()
-        return
-    with Live(console=console, auto_refresh=False, transient=True) as shown:
-        while process.poll() is None:
-            try:
-                drawn = picture(ask(settings.folder, "status", timeout_s=2.0))
-            except JaxtradeError:
-                drawn = Text(f"starting ... {_last_words(settings.path)}")
-            shown.update(drawn, refresh=True)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(PERIOD_S)
-
-
-@contextlib.contextmanager
-def _interrupts() -> Iterator[None]:
-    """Whatever asks this process to end is a Ctrl-C, also a terminal that is closed."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {name: signal.signal(getattr(signal, name), interrupt) for name in names}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
 
 
 def account_folder(folder: str | None) -> Path:
@@ -171,15 +32,15 @@ def account_folder(folder: str | None) -> Path:
     Raises:
         JaxtradeError: there is none, or there are several.
     """
-    accounts = sorted(path.parent for path in Path(composing.FOLDERS).glob(f"*/{FILE}"))
+    accounts = sorted(path.parent for path in Path(FOLDERS).glob(f"*/{FILE}"))
     if folder is not None:
         found = Path(folder)
-        named = Path(composing.FOLDERS) / folder
+        named = Path(FOLDERS) / folder
         return named if not found.exists() and named.exists() else found
     if len(accounts) == 1:
         return accounts[0]
     if not accounts:
-        raise JaxtradeError(f"no account in {composing.FOLDERS}: give --folder FOLDER")
+        raise JaxtradeError(f"no account in {FOLDERS}: give --folder FOLDER")
     names = ", ".join(path.name for path in accounts)
     raise JaxtradeError(f"several accounts: give --folder, one of {names}")
 
@@ -232,7 +93,7 @@ def kill(*, folder: str | None, reason: str, flatten: bool, timeout_s: float) ->
     """Stop all trading of an account over a connection of this process's own."""
     path = account_folder(folder)
     outcome = kill_account(path, reason, flatten=flatten, timeout_s=timeout_s)
-    print(f"{path}: {outcome.engine}")
+    print(outcome.engine)
     held = ", ".join(outcome.positions) or "nothing"
     if not outcome.is_done:
         left = ", ".join(outcome.orders) or "none known"

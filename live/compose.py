@@ -10,7 +10,7 @@ this module of live trading brings Hydra: the engine reads the file that is made
 import re
 from collections.abc import Sequence
 
-from jaxtrade.live.settings import LiveSettings, from_tree
+from jaxtrade.live.settings import FOLDERS, LiveSettings, from_tree
 from jaxtrade.overrides import ConfigFiles, compose_tree
 from jaxtrade.specs import JaxtradeError
 
@@ -21,8 +21,6 @@ FILES = ConfigFiles(
 )
 
 SHORT = {"model": "agents.main.model", "data": "broker.data"}
-
-FOLDERS = "live-data"
 
 _OF_SECTION = re.compile(
     r"(agents|broker\.faults|guard|protections|decisions|engine|alerts|logs|supervisor)(\.[\w.]+)?="

@@ -7,7 +7,7 @@ whether used or not, but for those without a number. Outputs: next_indicators, n
 next_hidden, requested, target, binding, action, probabilities, spread, value, confidence, again
 but for those without a number; they may have other axes of length 1 than in JAX, and have one at
 least. The explaining graph, window, account and hidden_before to contributions, is kept in the
-file's metadata.
+file's metadata, and so is the same graph of `decide` as `OnnxPolicy` runs it, see `inplace`.
 
 Of the modules in `live` this one alone imports JAX.
 """
@@ -33,7 +33,8 @@ from jaxtrade.decision import Carry, Inputs, Policy
 from jaxtrade.live import golden
 from jaxtrade.live.buffers import Told
 from jaxtrade.live.golden import EXPOSURE_TOLERANCE, TOLERANCE
-from jaxtrade.live.policy import EXPLAIN_KEY, GOLDEN_KEY, METADATA_KEY, OnnxPolicy
+from jaxtrade.live.inplace import in_place
+from jaxtrade.live.policy import EXPLAIN_KEY, FAST_KEY, GOLDEN_KEY, METADATA_KEY, OnnxPolicy
 from jaxtrade.live.simplify import simplify
 from jaxtrade.specs import (
     CLOCK_FIELDS,
@@ -88,10 +89,18 @@ def bundle(policy: Policy, metadata: BundleMetadata) -> bytes:
     explaining = _explaining(policy, carry, assets).SerializeToString()
     model = _deciding(policy, carry, assets)
     texts = {METADATA_KEY: metadata.to_json(), EXPLAIN_KEY: base64.b64encode(explaining).decode()}
+    with _one_line_errors():
+        fast = in_place(model)
+        onnx.checker.check_model(fast, full_check=True)
+    onnx.helper.set_model_props(model, texts)
+    plain = OnnxPolicy(model.SerializeToString())
+    texts[FAST_KEY] = base64.b64encode(fast.SerializeToString()).decode()
     onnx.helper.set_model_props(model, texts)
     exported = OnnxPolicy(model.SerializeToString())
     _compare(policy, exported)
-    onnx.helper.set_model_props(model, {**texts, GOLDEN_KEY: golden.answers(exported)})
+    texts[GOLDEN_KEY] = plain.golden = golden.answers(exported)
+    golden.check(plain)
+    onnx.helper.set_model_props(model, texts)
     return bytes(model.SerializeToString())
 
 

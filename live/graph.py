@@ -27,12 +27,14 @@ class Graph:
         self.inputs = {item.name for item in model.graph.input}
         self.outputs = {item.name for item in model.graph.output}
         self.constants = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
-        self._count = 0
+        self._count = 1
         self.infer()
 
     def infer(self) -> None:
         """Work out anew who makes and reads each value, its shape and its type."""
-        inferred = onnx.shape_inference.infer_shapes(self.finish(), data_prop=True).graph
+        inferred = onnx.shape_inference.infer_shapes(
+            self.finish(), data_prop=True, strict_mode=True
+        ).graph
         self.shapes: dict[str, Shape] = {name: v.shape for name, v in self.constants.items()}
         self.types: dict[str, int] = {}
         for value in (*inferred.input, *inferred.value_info, *inferred.output):
@@ -65,13 +67,17 @@ class Graph:
         """Rewrite every node by one rule."""
         nodes: list[NodeProto] = []
         names: dict[str, str] = {}
+        has_changed = False
         for node in self.nodes:
-            node = renamed(node, names)
+            node = renamed(node, names) if names else node
             result = rule(self, node)
+            has_changed |= result is not None
             if isinstance(result, str):
                 names[node.output[0]] = names.get(result, result)  # the rule read an old node
             else:
                 nodes += [node] if result is None else result
+        if not has_changed:
+            return
         self.nodes = [renamed(node, names) for node in nodes]
         for output in sorted(self.outputs & names.keys()):
             self._let_be_output(names[output], output)
@@ -98,8 +104,10 @@ class Graph:
 
     def name(self) -> str:
         """A name that nothing has yet."""
+        while (name := f"value_{self._count}") in self.shapes:
+            self._count += 1
         self._count += 1
-        return f"value_{self._count}"
+        return name
 
     def constant(self, value: ArrayLike) -> str:
         """The name of a new constant."""

@@ -61,8 +61,8 @@ def plan(
 
     start_s, attempt: of the decision, which the ids of orders follow from: the same plan made twice
     has the same ids, a replacement takes the next attempt; is_reducing: nothing is opened,
-    increased or turned round. A target that is not a number is no order; equity that is not above 0
-    closes everything.
+    increased or turned round. A target or an equity that is not a number is no order; an equity
+    of 0 or less closes everything.
     """
     flows = {symbol: flow_of(symbol, scene) for symbol in targets}
     orders, waiting = quantities(terms, targets, flows, scene, is_reducing=is_reducing)

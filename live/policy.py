@@ -20,9 +20,10 @@ from jaxtrade.storage import read_bytes
 
 METADATA_KEY = "jaxtrade"
 EXPLAIN_KEY = "jaxtrade_explain"
-GOLDEN_KEY = "jaxtrade_golden"
-"""Where an ONNX file keeps the metadata, as JSON, the explaining graph, as Base64, and some inputs
-with what it answered to them when it was exported, see `golden`; older files have none of these.
+FAST_KEY, GOLDEN_KEY = "jaxtrade_fast", "jaxtrade_golden"
+"""Where an ONNX file keeps the metadata, as JSON, and the explaining graph, as Base64; the graph
+that decides as it is run here, see `inplace`, and some inputs with its answers when it was
+exported, see `golden`: older files have neither.
 """
 
 
@@ -82,6 +83,7 @@ class OnnxPolicy:
         try:
             self.metadata = BundleMetadata.from_json(texts[METADATA_KEY])
             explaining = base64.b64decode(texts[EXPLAIN_KEY], validate=True)
+            fast = base64.b64decode(texts.get(FAST_KEY, ""), validate=True)
         except ValueError as error:
             raise JaxtradeError(f"{name}: {error}") from error
         self.golden = texts.get(GOLDEN_KEY, "")
@@ -89,6 +91,9 @@ class OnnxPolicy:
         self._buffers = Buffers(self.metadata)
         try:
             buffers, turns = self._buffers, (0, 1)
+            if fast:
+                buffers.bind_deciding(self._session, 0)  # the bundle's own graph fits too
+                self._session = _session(fast, threads, name)
             self._decides = [buffers.bind_deciding(self._session, turn) for turn in turns]
             self._explains = [buffers.bind_explaining(self._explainer, turn) for turn in turns]
         except ValueError as error:

@@ -19,14 +19,13 @@ FINE_STEPS = 2.0**23
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sized:
-    """A symbol whose order is to be sized: exposures wanted and held, of one unit and of one step,
-    of the least that can be ordered; step: units; committed: units held.
+    """A symbol whose order is to be sized: exposures wanted and held, of one step and of the least
+    that can be ordered; step: units; committed: units held.
     """
 
     symbol: str
     target: float
     weight: float
-    unit: float
     lot: float
     least: float
     step: Decimal
@@ -52,17 +51,18 @@ def quantities(
     known: list[Sized] = []
     for symbol, target in targets.items():
         instrument, committed = scene.instruments.get(symbol), flows[symbol].committed
-        price = scene.prices.get(symbol, math.nan)
-        if instrument is None:
+        if instrument is None or not instrument.quantity_step > 0:
             lacking[symbol] = "an instrument of this name"
-        elif target == 0 or not scene.equity > 0:
+        elif target == 0 or scene.equity <= 0:
             orders[symbol] = committed.copy_negate()  # needs no price
         elif not math.isfinite(target):
             lacking[symbol] = "a target"
-        elif not is_price(price):
+        elif not math.isfinite(scene.equity):
+            lacking[symbol] = "an equity"
+        elif not is_price(unit := scene.prices.get(symbol, math.nan) * instrument.unit_value):
             lacking[symbol] = "a price"
         else:
-            unit = price * instrument.unit_value / scene.equity
+            unit /= scene.equity
             weight = float(committed) * unit
             if is_reducing:
                 target = min(max(target, min(weight, 0.0)), max(weight, 0.0))
@@ -71,7 +71,6 @@ def quantities(
                     symbol=symbol,
                     target=target,
                     weight=weight,
-                    unit=unit,
                     lot=float(instrument.quantity_step) * unit,
                     least=max(float(instrument.min_quantity) * unit, terms.minimum_order),
                     step=instrument.quantity_step,

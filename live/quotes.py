@@ -19,6 +19,9 @@ from jaxtrade.live.limits import GuardLimits
 _RATE = 0.02
 """Of the moving deviation; the median of spreads goes this part of itself at a time."""
 
+_SETTLED = 50
+"""Up to this many quotes the deviation is a plain average."""
+
 _LEARNT = 20
 """So many quotes before a deviation is known."""
 
@@ -96,45 +99,47 @@ class Quotes:
         is_close: bool = False,
     ) -> bool:
         quote = self.known.get(symbol)
-        fault = "" if 0.0 < bid <= ask < math.inf else _fault(bid, ask)
+        is_sane = 0.0 < bid <= ask < math.inf
         if quote is None:
-            if fault:
-                self.refused += 1
-                return False
-            spread = 2.0 * (ask - bid) / (ask + bid)
-            self.known[symbol] = Quote(
-                bid, ask, steady_ns, steady_ns, epoch, spread, is_close=is_close
-            )
-            return True
-        if not (fault or is_close or quote.is_close):
-            fault = self._spike(quote, 0.5 * (bid + ask))
-        quote.fault = fault
-        if fault:
+            if is_sane:
+                spread = 2.0 * (ask - bid) / (ask + bid)
+                self.known[symbol] = Quote(
+                    bid, ask, steady_ns, steady_ns, epoch, spread, is_close=is_close
+                )
+            self.refused += not is_sane
+            return is_sane
+        if not is_sane:
+            quote.fault = _fault(bid, ask)
+        elif is_close or quote.is_close:
+            quote.fault, quote.suspect = "", 0.0
+        else:
+            quote.fault = self._spike(quote, 0.5 * (bid + ask))
+        if quote.fault:
             self.refused += 1
             return False
         if bid != quote.bid or ask != quote.ask:
             quote.changed_ns = steady_ns
             quote.bid, quote.ask = bid, ask
-        quote.seen_ns, quote.epoch, quote.suspect = steady_ns, epoch, 0.0
-        quote.is_close = is_close
-        spread = 2.0 * (ask - bid) / (ask + bid)
-        if spread != quote.spread:
-            step = _RATE * quote.spread or spread
-            quote.spread += min(step, spread - quote.spread) if spread > quote.spread else -step
+        quote.seen_ns, quote.epoch, quote.is_close = steady_ns, epoch, is_close
+        spread, usual = 2.0 * (ask - bid) / (ask + bid), quote.spread
+        if spread > usual:
+            quote.spread = min(usual + (_RATE * usual or spread), spread)
+        elif spread < usual:
+            quote.spread = max(usual - _RATE * usual, spread)
         return True
 
     def _spike(self, quote: Quote, middle: float) -> str:
         """Why a middle is not believed yet, or ""; what is believed enters the deviation."""
-        move = middle / quote.middle - 1.0
-        bound = max(self.limits.spike_deviations * math.sqrt(quote.variance), _LEAST_SPIKE)
-        if quote.count >= _LEARNT and abs(move) > bound:
-            is_repeated = quote.suspect > 0 and abs(middle / quote.suspect - 1.0) <= bound
-            if not is_repeated:
+        move = middle / (0.5 * (quote.bid + quote.ask)) - 1.0
+        square, count = move * move, quote.count + 1
+        bound = max(self.limits.spike_deviations**2 * quote.variance, _LEAST_SPIKE**2)
+        if square > bound and count > _LEARNT:
+            if not (quote.suspect > 0 and (middle / quote.suspect - 1.0) ** 2 <= bound):
                 quote.suspect = middle
                 return f"{move:+.2%} away, and nothing has confirmed it"
-            move = math.copysign(bound, move)
-        quote.count += 1
-        quote.variance += max(_RATE, 1.0 / quote.count) * (move * move - quote.variance)
+            square = bound
+        quote.suspect, quote.count = 0.0, count
+        quote.variance += (_RATE if count > _SETTLED else 1.0 / count) * (square - quote.variance)
         return ""
 
 

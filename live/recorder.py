@@ -1,11 +1,14 @@
-"""What happened to prices, equity and latencies, in `metrics.db`: for charts, never for decisions.
+"""What happened to prices, equity and latencies, in `metrics.db`: for charts and for training anew,
+never for decisions.
 
 A thread of its own writes once a second. Quotes are conflated: of many of a symbol in that second
 the last is kept, and how many there were. Of everything else at most `MOST` rows wait; what does
-not fit is dropped and counted. The file may be deleted at any time the engine is down.
+not fit is dropped and counted. The file may be deleted at any time; bars are kept for good, all
+else for `KEEP_DAYS`.
 """
 
 import contextlib
+import json
 import logging
 import sqlite3
 import threading
@@ -16,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from jaxtrade.live.events import Tick
+from jaxtrade.live.events import Bar, Tick
 
 FILE = "metrics.db"
 MOST = 50_000
@@ -29,6 +32,10 @@ CREATE TABLE IF NOT EXISTS ticks (
 CREATE TABLE IF NOT EXISTS equity (
     agent TEXT NOT NULL, at_ns INTEGER NOT NULL, equity REAL, exposure REAL);
 CREATE TABLE IF NOT EXISTS metrics (name TEXT NOT NULL, at_ns INTEGER NOT NULL, value REAL);
+CREATE TABLE IF NOT EXISTS bars (
+    symbol TEXT NOT NULL, seconds INTEGER NOT NULL, start_s INTEGER NOT NULL, open REAL, high REAL,
+    low REAL, close REAL, volume REAL, context TEXT NOT NULL,
+    PRIMARY KEY (symbol, seconds, start_s)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS ticks_at ON ticks (at_ns);
 CREATE INDEX IF NOT EXISTS equity_at ON equity (at_ns);
 CREATE INDEX IF NOT EXISTS metrics_at ON metrics (at_ns);
@@ -37,7 +44,9 @@ _INSERT = {
     "ticks": "INSERT INTO ticks VALUES (?, ?, ?, ?, ?, ?)",
     "equity": "INSERT INTO equity VALUES (?, ?, ?, ?)",
     "metrics": "INSERT INTO metrics VALUES (?, ?, ?)",
+    "bars": "INSERT OR REPLACE INTO bars VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
 }
+_PRUNED = ("ticks", "equity", "metrics")
 
 log = logging.getLogger("jaxtrade.recorder")
 
@@ -76,6 +85,12 @@ class Recorder:
     def metric(self, name: str, at_ns: int, value: float) -> None:
         """Any number: a latency, a queue's length, the age of a quote."""
         self._add("metrics", (name, at_ns, value))
+
+    def bar(self, bar: Bar) -> None:
+        """A finished bar, of the history or new; told again it replaces the one that was."""
+        prices = (bar.open, bar.high, bar.low, bar.close, bar.volume)
+        context = json.dumps(dict(bar.context))
+        self._add("bars", (bar.symbol, bar.seconds, bar.start_s, *prices, context))
 
     def end(self, patience_s: float = 5.0) -> None:
         """Write what is waiting, as far as the time allows."""
@@ -129,7 +144,7 @@ class Recorder:
     def _prune(self) -> None:
         oldest = time.time_ns() - KEEP_DAYS * 86_400 * 10**9
         with contextlib.suppress(sqlite3.Error), _opened(self._path) as db:
-            for table in _INSERT:
+            for table in _PRUNED:
                 db.execute(f"DELETE FROM {table} WHERE at_ns < ?", (oldest,))
 
     def __enter__(self) -> Self:

@@ -186,8 +186,10 @@ def market_order(
 
 def whole(quantity: Decimal, instrument: Instrument) -> Decimal:
     """A signed quantity in whole steps towards zero, no more than can be ordered at once, and 0
-    where that is less than the least.
+    where that is less than the least, or the step is none.
     """
+    if not instrument.quantity_step > 0:
+        return NONE
     most = min(quantity.copy_abs(), instrument.max_quantity)
     steps = EXACT.divide_int(most, instrument.quantity_step)
     units = EXACT.multiply(steps, instrument.quantity_step)

@@ -31,6 +31,8 @@ from jaxtrade.specs import HARD_LIMITS, JaxtradeError, RiskLimits
 from jaxtrade.storage import read_bytes, write_atomic
 
 FILE = "settings.yaml"
+FOLDERS = "live-data"
+"""Where accounts are kept that were not told where."""
 
 HOT_SECTIONS = ("guard", "protections", "decisions")
 HOT_OF_AGENT = (

@@ -32,14 +32,20 @@ FEW_ROWS = 64
 
 def simplify(model: ModelProto) -> ModelProto:
     """A model with the same inputs and numbers; outputs may gain or lose axes of length 1."""
-    graph, before = Graph(model), None
-    while before != (before := [node.SerializeToString() for node in graph.nodes]):
-        for rule in RULES:
-            graph.apply(rule)
-        merge_equal(graph)
+    graph = Graph(model)
+    settle(graph)
     graph.apply_to_outputs(unshaped)
     graph.apply(gathered)
     return graph.finish()
+
+
+def settle(graph: Graph, more: tuple[Rule, ...] = ()) -> None:
+    """Apply all rules, and some more, until nothing changes."""
+    before = None
+    while before != (before := [node.SerializeToString() for node in graph.nodes]):
+        for rule in (*RULES, *more):
+            graph.apply(rule)
+        merge_equal(graph)
 
 
 def reshaped(graph: Graph, node: NodeProto) -> Rewrite:
@@ -70,6 +76,8 @@ def widened(graph: Graph, node: NodeProto) -> Rewrite:
     for number, name in enumerate(before.input):
         shape = graph.shapes[name]
         front = len(target) - len(shape)
+        if max(len(graph.shapes[each]) for each in before.input if each) > len(target):
+            return None
         if name in graph.constants and shape and target == (1,) * front + shape:
             wider = renamed(before, {})
             wider.input[number] = graph.constant(graph.constants[name].reshape(target))
@@ -243,10 +251,17 @@ Cut = tuple[str, int, int, int]
 
 
 def cut(graph: Graph, node: NodeProto | None) -> Cut | None:
-    """What a node cuts, if it is such a Slice."""
-    if node is None or node.op_type != "Slice":
+    """What a node cuts, if it is such a Slice, or a Gather of neighbours."""
+    if node is None or node.op_type not in ("Slice", "Gather"):
         return None
     shape = graph.shapes[node.input[0]]
+    if node.op_type == "Gather":
+        rows, axis = graph.constants.get(node.input[1]), attributes(node).get("axis", 0)
+        if rows is None or rows.ndim != 1 or not len(rows) or rows[0] < 0:
+            return None
+        first, end = int(rows[0]), int(rows[0]) + len(rows)
+        are_neighbours = np.array_equal(rows, np.arange(first, end))
+        return (node.input[0], axis % len(shape), first, end) if are_neighbours else None
     starts, ends, axes, *steps = (graph.constants[name] for name in node.input[1:])
     found = [(node.input[0], 0, 0, shape[0])]
     for start, end, axis in zip(starts, ends, np.mod(axes, len(shape)), strict=True):

@@ -24,7 +24,8 @@ Status = Mapping[str, Any]
 
 def picture(status: Status) -> RenderableType:
     """The whole account."""
-    parts: list[RenderableType] = [_head(status), _agents(status.get("agents") or ())]
+    agents = status.get("agents") or ()
+    parts: list[RenderableType] = [_head(status), _agents(agents), _decisions(agents)]
     orders = status.get("orders") or ()
     if orders:
         parts.append(_orders(orders))
@@ -40,7 +41,7 @@ def picture(status: Status) -> RenderableType:
 def line(status: Status) -> str:
     """The account in one line, for a log or a pipe."""
     held = [
-        f"{each['symbol']} {each.get('position', '')}"
+        f"{each.get('symbol')} {_quantity(each.get('position'))}"
         for agent in status.get("agents") or ()
         for each in agent.get("symbols") or ()
     ]
@@ -81,8 +82,7 @@ def _agents(agents: Sequence[Status]) -> Table:
         table.add_column(name)
     for name in ("position", "exposure", "target", "price"):
         table.add_column(name, justify="right")
-    for name in ("status", "last bar", "decision"):
-        table.add_column(name)
+    table.add_column("status")
     for agent in agents:
         symbols: Sequence[Status] = agent.get("symbols") or ({},)
         for number, each in enumerate(symbols):
@@ -94,10 +94,18 @@ def _agents(agents: Sequence[Status]) -> Table:
                 _percent(each.get("target"), sign=True),
                 _price(each.get("price")),
                 str(each.get("status") or "-"),
-                _stamp(agent.get("last_bar")) if number == 0 else "",
-                _decision(agent) if number == 0 else "",
             )
     return table
+
+
+def _decisions(agents: Sequence[Status]) -> Text:
+    """A line for each agent: the bar that it decided on last, and how."""
+    lines = [
+        Text(f"{agent.get('name')}: bar {_stamp(agent.get('last_bar'))}, {_decision(agent)}", "dim")
+        for agent in agents
+        if _is_number(agent.get("last_bar"))
+    ]
+    return Text("\n").join(lines)
 
 
 def _name(agent: Status) -> Text:
@@ -113,9 +121,8 @@ def _decision(agent: Status) -> str:
     """The policy's last word: its action, how sure it is, and whether it was held."""
     made = agent.get("last_decision")
     if not made:
-        return "-"
-    action = ", ".join(f"{each:g}" for each in made.get("action") or ())
-    text = action or "-"
+        return "no decision yet"
+    text = "action " + " ".join(f"{each:.4g}" for each in made.get("action") or ())
     if _is_number(made.get("confidence")):
         text += f" ({made['confidence']:.0%})"
     return f"{text} held: {made['held']}" if made.get("held") else text
@@ -186,12 +193,14 @@ def _percent(value: Any, *, sign: bool = False) -> Text:
 
 
 def _quantity(value: Any) -> str:
-    """A number as it was written, without what is beyond any instrument."""
+    """Units, to the eight digits that a person can use."""
     try:
         number = float(value)
     except (TypeError, ValueError):
         return "-"
-    return f"{number:,.8f}".rstrip("0").rstrip(".") if math.isfinite(number) else "-"
+    if not math.isfinite(number):
+        return "-"
+    return f"{number:,.0f}" if abs(number) >= 1e8 else f"{number:,.8g}"
 
 
 def _price(value: Any) -> str:

@@ -18,6 +18,7 @@ from tests.live_books import (
     DEPOSIT,
     HOUR,
     booked,
+    decided,
     funded,
     moved,
     random_bars,
@@ -201,6 +202,17 @@ def test_a_book_reads_back_as_itself():
     booked(book, (np.float64(0.2),), HOUR, ("A",))
     book.fill("B", Decimal(7), Decimal(3))
     assert Book.from_json(json.loads(json.dumps(book.to_json()))) == book
+
+
+@pytest.mark.parametrize(("close", "equity"), [(np.nan, 100.0), (50.0, np.inf)])
+def test_a_bar_that_is_no_number_leaves_all_as_it_is(close, equity):
+    book = funded(100)
+    book.fill("A", Decimal(1), Decimal(50))
+    booked(book, (50.0,), 0, ("A",))
+    before = book.to_json()
+    book.apply(decided((close,), HOUR, equity, ("A",)))
+    assert book.to_json() == before
+    assert np.isnan(book.preview(("A",), (np.nan,), HOUR).vector).any()
 
 
 def test_closes_that_are_not_one_per_symbol_are_refused():

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from jaxtrade.live import commands
+from jaxtrade.live import commands, starting
 from jaxtrade.live.control import ControlServer
 from jaxtrade.live.events import CashMoved
 from jaxtrade.live.journal import Journal
@@ -188,7 +188,7 @@ time.sleep(60)
 
 
 def stand_in(monkeypatch, code):
-    monkeypatch.setattr(commands, "SUPERVISOR", ("-c", code))
+    monkeypatch.setattr(starting, "SUPERVISOR", ("-c", code))
 
 
 @pytest.fixture
@@ -240,8 +240,8 @@ def test_an_account_that_trades_is_not_started_twice(monkeypatch, capsys, engine
 def command_with(code, *arguments) -> list[str]:
     """The `jaxtrade` command with a stand-in for the supervisor."""
     text = (
-        "from jaxtrade.live import commands\n"
-        f"commands.SUPERVISOR = ('-c', {code!r})\n"
+        "from jaxtrade.live import starting\n"
+        f"starting.SUPERVISOR = ('-c', {code!r})\n"
         "from jaxtrade import cli\n"
         "cli.main()\n"
     )
@@ -290,6 +290,6 @@ def test_help_names_every_subcommand(monkeypatch, capsys):
 
 
 def test_the_kill_switch_starts_light():
-    code = "import sys, jaxtrade.live.kill; print(*sys.modules)"
+    code = "import sys, jaxtrade.live.commands; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"jax", "hydra", "rich", "onnxruntime", "pandas"} & set(done.stdout.split())
+    assert not {"jax", "hydra", "onnxruntime", "pandas"} & set(done.stdout.split())

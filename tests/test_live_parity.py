@@ -24,7 +24,7 @@ def assert_equal_to_the_backtest(folder, market, **options):
     np.testing.assert_array_equal(actions[:-1], wanted.action)  # the last has no bar to trade in
     assert len(np.unique(actions)) == 3
     equity = np.array([each.equity for each in made])
-    gap = np.abs(equity[1:] / equity[0] / wanted.equity - 1.0).max()
+    gap = np.abs(equity / equity[0] / wanted.equity - 1.0).max()
     assert gap < 1e-6
     return made, gap
 
@@ -35,7 +35,7 @@ def test_a_paper_run_is_the_backtest(tmp_path):
 
 
 def test_with_costs_that_no_fill_explains(tmp_path):
-    costs = {"borrow_rate": 0.08, "cash_rate": 0.02}
+    costs = {"borrow_rate": 0.08, "idle_rate": 0.02}
     assert_equal_to_the_backtest(tmp_path, small_market(300), costs=costs)
 
 

@@ -159,14 +159,26 @@ def test_what_cannot_be_sized_is_said():
     assert planned(float("nan"), scene_of()).waiting == {"A": "a target"}
     assert planned(0.5, scene_of(prices={"A": float("nan")})).waiting == {"A": "a price"}
     assert "instrument" in planned(0.5, scene_of(instruments={})).waiting["A"]
+    assert "instrument" in planned(0.0, scene_of(4, step="0")).waiting["A"]
+    odd = {"A": instrument(unit_value=float("nan"))}
+    assert planned(0.5, scene_of(instruments=odd)).waiting == {"A": "a price"}
+    assert close(terms_of(), "A", scene_of(4, step="0"), start_s=0).intents == ()
     assert "large enough" in planned(0.0, scene_of("0.4")).waiting["A"]
     assert planned(0.5, scene_of(5)).waiting == {}
 
 
 def test_equity_that_is_gone_closes_everything():
-    for equity in (0.0, -5.0, float("nan")):
+    for equity in (0.0, -5.0):
         (order,) = planned(0.7, scene_of(4, equity=equity)).intents
         assert (order.side, order.quantity) == (Side.SELL, 4)
+
+
+def test_equity_that_is_no_number_closes_only_what_is_to_be_closed():
+    for equity in (float("nan"), float("inf")):
+        scene = scene_of(4, equity=equity)
+        assert planned(0.7, scene).waiting == {"A": "an equity"}
+        assert planned(0.7, scene).intents == ()
+        assert planned(0.0, scene).intents[0].quantity == 4
 
 
 def test_only_what_really_reduces_is_reduce_only():

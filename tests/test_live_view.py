@@ -74,8 +74,7 @@ def drawn(status, width=140) -> str:
         "spy paused: earnings 2 failures",
         "SPY 12.5 +50.00% +60.00% 401.25",
         "unprotected",
-        "2027-01-15 12:00",
-        "2 (75%)",
+        "spy: bar 2027-01-15 12:00, action 2 (75%)",
         "buy 2 SPY (stop_loss)",
         "and 2 more",
         "differs from the broker: SPY: broker 12, books 13",
@@ -93,7 +92,7 @@ def test_what_a_person_must_see_is_there(shown):
 def test_it_fits_a_narrow_terminal_and_survives_a_status_that_says_little():
     assert max(map(len, drawn(STATUS, width=80).splitlines())) <= 80
     assert "?" in drawn({})
-    assert line(STATUS) == "paper: REDUCING equity 10,123.40 SPY 12.50 QQQ -3"
+    assert line(STATUS) == "paper: REDUCING equity 10,123.40 SPY 12.5 QQQ -3"
 
 
 ANY = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
@@ -104,8 +103,8 @@ ANY = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size
 def test_no_value_breaks_the_picture(values):
     a, b, c, d, f, g, h, i, j, k, m, n = values
     symbol = {"symbol": a, "position": b, "exposure": c, "target": d, "price": f, "status": g}
-    made = {"action": [], "confidence": h, "held": ""}
-    agent = {"name": i, "last_bar": None, "last_decision": made, "symbols": [symbol]}
+    made = {"action": [0.5], "confidence": h, "held": ""}
+    agent = {"name": i, "last_bar": 1.0, "last_decision": made, "symbols": [symbol]}
     broker = {"age_s": m}
     drawn({"agents": [agent], "equity": j, "drawdown": k, "broker": broker, "state": n})
 
