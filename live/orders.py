@@ -276,6 +276,14 @@ def is_newer(known: OrderFilled | FeeReported | None, event: OrderFilled | FeeRe
     return known is None or _weight(event) > _weight(known)
 
 
+def is_sane(event: OrderFilled | FeeReported) -> bool:
+    """Whether the numbers of an execution are some that can be booked."""
+    if isinstance(event, FeeReported):
+        return event.fee.is_finite()
+    is_finite = event.quantity.is_finite() and event.price.is_finite() and event.fee.is_finite()
+    return is_finite and event.quantity >= 0
+
+
 def effective_fee(fill: OrderFilled | None, reported: FeeReported | None) -> Decimal:
     """The fee of an execution, told with the fill or apart from it, or with its correction."""
     if fill is None:

@@ -35,7 +35,7 @@ from jaxtrade.live.events import (
     TradingState,
     TradingStateChanged,
 )
-from jaxtrade.live.orders import EXACT, NONE, Order, OrderStatus, advance, signed
+from jaxtrade.live.orders import EXACT, NONE, Order, OrderStatus, advance, is_sane, signed
 from jaxtrade.live.state import State
 
 ABSENT_NS = 5 * 10**9
@@ -150,7 +150,7 @@ class _Comparison:
 
     def fills(self) -> None:
         """Executions that are not booked yet, or not in their newest revision."""
-        for fill in self.snapshot.fills:
+        for fill in filter(is_sane, self.snapshot.fills):
             order, outside = self.state.order_of(fill), self.state.outside.get(fill.execution_id)
             if order is None and fill.at_ns <= self.state.forgotten_ns:
                 continue

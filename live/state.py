@@ -54,6 +54,7 @@ from jaxtrade.live.orders import (
     advance,
     begin,
     is_newer,
+    is_sane,
 )
 from jaxtrade.live.records import AgentRecord, Marks, Position
 from jaxtrade.live.trades import ClosedTrade, Trades
@@ -225,6 +226,8 @@ class State:
         return self.orders.get(cid)
 
     def _execution(self, event: OrderFilled | FeeReported) -> None:
+        if not is_sane(event):  # of an adapter that is wrong; the position will not agree
+            return
         order = self.order_of(event)
         if order is None:
             self._execution_outside(event)

@@ -130,6 +130,26 @@ def test_the_same_execution_is_booked_once_and_a_correction_instead():
     assert state.quantity("SPY") == state.books["ppo"].cash == 0
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"quantity": Decimal("NaN")},
+        {"quantity": Decimal(-1)},
+        {"price": Decimal("Infinity")},
+        {"fee": Decimal("NaN")},
+    ],
+)
+def test_executions_that_are_no_numbers_are_not_booked(wrong):
+    made = intent()
+    state = state_of(initialized(made))
+    digest = state.digest()
+    for one in (filled(made), traded_by_hand("1")):
+        state.apply(dataclasses.replace(one, **wrong))
+    state.apply(fee(made, "NaN"))
+    state.last_seq = 1
+    assert state.digest() == digest
+
+
 def test_a_late_fill_of_a_cancelled_order_is_booked():
     made = intent()
     state = state_of(initialized(made), told(OrderCanceled, made))
