@@ -113,12 +113,12 @@ def compare(
     terms: Terms | None = None,
 ) -> Findings:
     """Compare state and broker; see the module. Changes `memory`, not the state."""
-    work = _Comparison(state, snapshot, now_ns, steady_ns, memory, terms or Terms())
+    work = _Comparison(state, _sane(snapshot), now_ns, steady_ns, memory, terms or Terms())
     work.fills()
-    differences = work.differences() if snapshot.is_complete else {}
+    differences = work.differences() if work.snapshot.is_complete else {}
     work.orders(differences)
     work.strangers()
-    if snapshot.is_complete:
+    if work.snapshot.is_complete:
         work.positions(differences)
     return work.findings()
 
@@ -150,7 +150,7 @@ class _Comparison:
 
     def fills(self) -> None:
         """Executions that are not booked yet, or not in their newest revision."""
-        for fill in filter(is_sane, self.snapshot.fills):
+        for fill in self.snapshot.fills:
             order, outside = self.state.order_of(fill), self.state.outside.get(fill.execution_id)
             if order is None and fill.at_ns <= self.state.forgotten_ns:
                 continue
@@ -176,7 +176,10 @@ class _Comparison:
 
     def differences(self) -> dict[str, Decimal]:
         """By symbol, what the broker holds beyond what will be booked, more than the tolerance."""
-        held = {position.symbol: position.quantity for position in self.snapshot.positions}
+        held: dict[str, Decimal] = {}
+        for position in self.snapshot.positions:  # several of a symbol, where an account hedges
+            before = held.get(position.symbol, NONE)
+            held[position.symbol] = EXACT.add(before, position.quantity)
         found = {}
         for symbol in sorted({*held, *self.state.positions}):
             booked = EXACT.add(self.state.quantity(symbol), self.moved.get(symbol, NONE))
@@ -358,3 +361,23 @@ class _Comparison:
 
     def _outside(self, symbol: str, quantity: Decimal) -> None:
         self.excess[symbol] = EXACT.add(self.excess.get(symbol, NONE), quantity)
+
+
+def _sane(snapshot: Snapshot) -> Snapshot:
+    """The snapshot without what is no number; without that it is not complete."""
+    positions = tuple(one for one in snapshot.positions if one.quantity.is_finite())
+    opened = tuple(one for one in snapshot.open_orders if one.filled.is_finite())
+    closed = tuple(one for one in snapshot.closed_orders if one.filled.is_finite())
+    is_whole = (len(positions), len(opened), len(closed)) == (
+        len(snapshot.positions),
+        len(snapshot.open_orders),
+        len(snapshot.closed_orders),
+    )
+    return dataclasses.replace(
+        snapshot,
+        positions=positions,
+        open_orders=opened,
+        closed_orders=closed,
+        fills=tuple(filter(is_sane, snapshot.fills)),
+        is_complete=snapshot.is_complete and is_whole,
+    )
