@@ -123,6 +123,14 @@ def compare(
     return work.findings()
 
 
+def held_by(snapshot: Snapshot) -> dict[str, Decimal]:
+    """Signed units by symbol; several positions of one, where an account hedges, added up."""
+    held: dict[str, Decimal] = {}
+    for position in _sane(snapshot).positions:
+        held[position.symbol] = EXACT.add(held.get(position.symbol, NONE), position.quantity)
+    return held
+
+
 class _Comparison:
     """One comparison on its way; the parts are called in the order of `compare`."""
 
@@ -176,10 +184,7 @@ class _Comparison:
 
     def differences(self) -> dict[str, Decimal]:
         """By symbol, what the broker holds beyond what will be booked, more than the tolerance."""
-        held: dict[str, Decimal] = {}
-        for position in self.snapshot.positions:  # several of a symbol, where an account hedges
-            before = held.get(position.symbol, NONE)
-            held[position.symbol] = EXACT.add(before, position.quantity)
+        held = held_by(self.snapshot)
         found = {}
         for symbol in sorted({*held, *self.state.positions}):
             booked = EXACT.add(self.state.quantity(symbol), self.moved.get(symbol, NONE))
