@@ -35,7 +35,8 @@ from jaxtrade.live.events import (
     TradingState,
     TradingStateChanged,
 )
-from jaxtrade.live.orders import EXACT, NONE, Order, OrderStatus, advance, is_sane, signed
+from jaxtrade.live.executions import EXACT, NONE, is_sane, signed
+from jaxtrade.live.orders import Order, OrderStatus, advance
 from jaxtrade.live.state import State
 
 ABSENT_NS = 5 * 10**9
@@ -159,8 +160,11 @@ class _Comparison:
     def fills(self) -> None:
         """Executions that are not booked yet, or not in their newest revision."""
         for fill in self.snapshot.fills:
-            order, outside = self.state.order_of(fill), self.state.outside.get(fill.execution_id)
-            if order is None and fill.at_ns <= self.state.forgotten_ns:
+            order, outside = (
+                self.state.register.order_of(fill),
+                self.state.register.outside.get(fill.execution_id),
+            )
+            if order is None and fill.at_ns <= self.state.register.forgotten_ns:
                 continue
             known = outside.fill if order is None and outside is not None else None
             if order is not None:

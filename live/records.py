@@ -3,7 +3,7 @@
 import dataclasses
 from decimal import Decimal
 
-from jaxtrade.live.orders import NONE
+from jaxtrade.live.executions import NONE
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

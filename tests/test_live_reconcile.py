@@ -23,7 +23,8 @@ from jaxtrade.live.events import (
     Side,
     TradingState,
 )
-from jaxtrade.live.orders import EXACT, NONE, OrderStatus, signed
+from jaxtrade.live.executions import EXACT, NONE, signed
+from jaxtrade.live.orders import OrderStatus
 from jaxtrade.live.reconcile import External, Memory, Terms, compare
 from jaxtrade.live.state import State
 from tests.live_events import (
