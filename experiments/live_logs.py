@@ -103,7 +103,7 @@ def merged(history: pd.DataFrame, live: pd.DataFrame) -> pd.DataFrame:
     stamp = next((name for name in STAMP_COLUMNS if name in history), "timestamp")
     history = history.rename(columns={stamp: "timestamp"})
     if set(history) != set(live):
-        names = ", ".join(sorted(set(history) ^ set(live)))
+        names = ", ".join(sorted(map(str, set(history) ^ set(live))))
         raise JaxtradeError(f"history and live bars differ in their columns: only one has {names}")
     stamps = pd.to_datetime(history["timestamp"], utc=True)
     history = history[list(live)].assign(timestamp=stamps.dt.tz_localize(None))

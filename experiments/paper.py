@@ -1,64 +1,22 @@
 """Runs on paper: the venue of a run's own market, rules and rows, for the paper broker."""
 
 import dataclasses
-import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from jaxtrade.build import build, require
 from jaxtrade.envs import EnvParams
 from jaxtrade.experiments.config import apply
 from jaxtrade.experiments.paper_joined import joined
 from jaxtrade.experiments.rundir import RunDirectory
 from jaxtrade.experiments.setup import build_setup, other_market
-from jaxtrade.live.brokers.making import Role
-from jaxtrade.live.brokers.paper import PaperBroker, connection
+from jaxtrade.live.brokers.paper import PaperBroker
 from jaxtrade.live.brokers.paper_faults import Faults
 from jaxtrade.live.brokers.paper_replay import Replay
 from jaxtrade.live.brokers.paper_venue import Venue
-from jaxtrade.live.clock import Clock, SimulatedClock
-from jaxtrade.live.settings import LiveSettings
+from jaxtrade.live.clock import Clock
 from jaxtrade.market import Market
-from jaxtrade.specs import JaxtradeError
-
-
-def make_paper(settings: LiveSettings, *, role: Role) -> PaperBroker:
-    """The paper broker of an account's settings; see `conf/broker/paper.yaml` for its options.
-
-    Raises:
-        JaxtradeError: an unknown option, or no run that says what is traded and how.
-    """
-    path = settings.path / "paper.db"
-    if role == "kill":
-        return connection(path)
-    options = build(PaperOptions, settings.broker.options, "broker")
-    runs = (options.run,) if options.run else tuple(a.model for a in settings.agents.values())
-    for run in runs:
-        if not Path(run).is_dir():
-            raise JaxtradeError(
-                f"broker.run is missing: {run} is no run's directory, which says how orders are "
-                "filled: give broker.run=RUN"
-            )
-    data = ["data=csv", f"data.path={json.dumps(options.data)}"] if options.data else []
-    settings.path.mkdir(parents=True, exist_ok=True)
-    return paper_broker(runs, data, path=path, clock=SimulatedClock(), speed=options.speed)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PaperOptions:
-    """run: whose market and rules it is, by default the agents' models; data: a file of bars, by
-    default the run's test span; speed: bars a second, 0 for as fast as they are decided.
-    """
-
-    run: str | None = None
-    data: str | None = None
-    speed: float = 0.0
-
-    def __post_init__(self) -> None:
-        require(0 <= self.speed < math.inf, "speed", self.speed, "bars a second, 0 or more")
 
 
 def paper_broker(

@@ -4,6 +4,9 @@ First the latch, durably, so that no engine trades again before a person says so
 told, if it listens; meanwhile, over this process's own connection, everything that works is
 cancelled and, where asked to, every position closed, until the broker itself says that it is done.
 It needs neither the engine nor its journal.
+
+An account on paper is a file, so an engine that is stopped in the middle of writing to it holds up
+this process too, until the supervisor has killed that engine: three heartbeats.
 """
 
 import asyncio

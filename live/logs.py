@@ -76,7 +76,8 @@ class JsonLines(logging.Formatter):
         row.update({key: item for key, item in vars(record).items() if key not in _OWN})
         if record.exc_info:
             row["error"] = self.formatException(record.exc_info)
-        return json.dumps(finite(self.redaction.tree(row)), separators=(",", ":"))
+        text = json.dumps(finite(row), separators=(",", ":"), default=str)
+        return self.redaction.text(text)
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -10,6 +10,8 @@ import threading
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jaxtrade.live import recorder as module
 from jaxtrade.live.events import Tick
@@ -129,20 +131,23 @@ def test_what_looks_like_a_secret_is_hidden(text):
 def test_known_secrets_are_hidden_wherever_they_stand():
     environment = {"PHONE_URL": "tgram://a b c", "IB_PASSWORD": "pa$$word+1", "HOME": "/home/me"}
     redaction = Redaction(["control-token"], environment=environment)
-    tree = {
-        "text": "x control-token y",
-        "deep": [("pa$$word+1", 1, None, True), {"url": "pa%24%24word%2B1 /home/me"}],
-        "password": "short",
-        "error": ValueError("tgram://a b c"),
-    }
-    assert redaction.tree(tree) == {
-        "text": f"x {HIDDEN} y",
-        "deep": [[HIDDEN, 1, None, True], {"url": f"{HIDDEN} /home/me"}],
-        "password": HIDDEN,
-        "error": HIDDEN,
-    }
+    for text in ("x control-token y", "pa$$word+1", "pa%24%24word%2B1", "to tgram://a b c ok"):
+        found = redaction.text(text)
+        assert HIDDEN in found
+        assert not any(secret in found for secret in ("control-token", "word", "a b c"))
+    assert redaction.text("/home/me main/SPY/1/target/0") == "/home/me main/SPY/1/target/0"
     redaction.hide("later-secret")
     assert redaction.text("later-secret") == HIDDEN
+
+
+@given(st.text(max_size=20), st.text(min_size=6, max_size=20))
+def test_a_line_of_json_stays_one_and_its_secrets_are_hidden(text, secret):
+    redaction = Redaction([secret], environment={})
+    row = {"text": text + secret.strip(), "password": secret, "decision_key": "a/SPY/1", "n": 1.5}
+    found = json.loads(redaction.text(json.dumps(row)))
+    assert found["password"] == HIDDEN
+    assert (found["decision_key"], found["n"]) == ("a/SPY/1", 1.5)
+    assert len(secret.strip()) < 6 or secret.strip() not in found["text"] or secret in text
 
 
 def test_secrets_do_not_reach_the_file(tmp_path, monkeypatch):

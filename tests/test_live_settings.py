@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as settings_of_cases
 from hypothesis import strategies as st
 
 from jaxtrade import yaml_text
@@ -185,6 +186,7 @@ PLAIN = st.recursive(
 )
 
 
+@settings_of_cases(max_examples=50)
 @given(st.dictionaries(st.from_regex(r"[a-z]\w{0,5}", fullmatch=True), PLAIN))
 def test_yaml_reads_what_it_wrote(tree):
     assert repr(yaml_text.read(yaml_text.write(tree))) == repr(tree)

@@ -6,10 +6,11 @@ and without the market; the engine gets the market, which `jaxtrade.experiments`
 
 import dataclasses
 import importlib
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from jaxtrade.build import build
+from jaxtrade.build import build, unknown_key
 from jaxtrade.live.brokers.base import Broker
 from jaxtrade.live.brokers.making import Role
 from jaxtrade.live.brokers.paper import connection
@@ -25,24 +26,26 @@ MARKETS = "jaxtrade.experiments.paper_runs"
 class PaperOptions:
     """The section `broker` of an account on paper.
 
-    data: a file of bars, or a list of settings as a training run takes them
-    (["data=csv", "data.path=FILE"]), null for the test span of the run's own data; run: the run
-    whose market, costs and rules they are, null for the model's; speed: bars a second, 0 for as
+    data: a file of bars; a list of settings as a training run takes them
+    (["data=csv", "data.path=FILE"]); of several agents a mapping of their names to files; null for
+    the test span of each run's own data. run: the run whose market, costs and rules they are, null
+    for each model's own; speed: bars a second, 0 for as
     fast as they are decided; quotes: tell a quote before each bar; faults: what goes wrong, for a
     rehearsal, by the names of `paper_faults.Faults`, as in {reject: 2}.
     """
 
-    data: str | tuple[str, ...] | None = None
+    data: str | tuple[str, ...] | dict[str, str] | None = None
     run: str | None = None
     speed: float = 0.0
     quotes: bool = False
     faults: Faults = dataclasses.field(default_factory=Faults)
 
-    def overrides(self) -> tuple[str, ...]:
-        """The data as settings of a training run."""
-        if isinstance(self.data, str):
-            return ("data=csv", f"data.path={_quoted(self.data)}")
-        return self.data or ()
+    def overrides(self, agent: str) -> tuple[str, ...]:
+        """The data of an agent as settings of a training run."""
+        data = self.data.get(agent) if isinstance(self.data, dict) else self.data
+        if isinstance(data, str):
+            return ("data=csv", f"data.path={_quoted(data)}")
+        return data or ()
 
 
 def options_of(settings: LiveSettings) -> PaperOptions:
@@ -52,7 +55,11 @@ def options_of(settings: LiveSettings) -> PaperOptions:
         JaxtradeError: one is unknown, of the wrong type, or out of range.
     """
     options = build(PaperOptions, dict(settings.broker.options), "broker")
-    if options.speed < 0:
+    if isinstance(options.data, dict):
+        for name in options.data:
+            if name not in settings.agents:
+                raise unknown_key(name, settings.agents, "broker.data")
+    if not 0 <= options.speed < math.inf:
         raise JaxtradeError(f"broker.speed is {options.speed:g}: give bars a second, 0 or more")
     return options
 
