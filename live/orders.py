@@ -315,6 +315,7 @@ def _weight(event: OrderFilled | FeeReported) -> tuple[Any, ...]:
         -event.at_ns,
         event.side,
         event.symbol,
+        event.middle,
     )
 
 
