@@ -73,4 +73,5 @@ def _weight(event: OrderFilled | FeeReported) -> tuple[Any, ...]:
         -event.at_ns,
         event.side,
         event.symbol,
+        event.middle,
     )

@@ -164,9 +164,10 @@ class Books:
         signed: Decimal,
         price: float,
         fee: float,
+        middle: float = 0.0,
     ) -> OrderFilled:
         """Book units at a price; `signed` is above 0 for a buy, order None for what no order of
-        anybody did. Equity is not touched.
+        anybody did; middle: the price without spread and slippage. Equity is not touched.
         """
         fill = OrderFilled(
             at_ns=self.at_ns,
@@ -177,6 +178,7 @@ class Books:
             quantity=abs(signed),
             price=Decimal(repr(price)),
             fee=Decimal(repr(fee)),
+            middle=middle,
         )
         self.enter(fill)
         self._move(symbol, signed, price)
@@ -224,7 +226,7 @@ class Books:
         price = close * (1.0 + math.copysign(rates.edge, signed))
         fee = rates.commission * float(abs(signed)) * price
         self.gain(float(signed) * (close - price) - fee)
-        return self.fill(order, symbol, signed, price, fee)
+        return self.fill(order, symbol, signed, price, fee, close)
 
     def account_state(self) -> AccountState:
         """The account at the last prices."""

@@ -220,8 +220,8 @@ def _traded(books: Books, dealt: Dealt, column: int, instrument: Instrument) -> 
         exact = Decimal(repr(abs(filled) * dealt.equity / before))
         amount = min(amount, exact // instrument.quantity_step * instrument.quantity_step)
     side = -1 if choice.net < 0 else 1
-    price = before * (1.0 + told.price[column])
-    price *= 1.0 + (side * told.edge[column] if choice.net else 0.0)
+    middle = before * (1.0 + told.price[column])
+    price = middle * (1.0 + (side * told.edge[column] if choice.net else 0.0))
     against = sum((q for order, q in choice.orders if order.intent.side.sign != side), ZERO)
     left = {side: amount + against, -side: against}
     total = float(left[side] + left[-side])
@@ -232,7 +232,7 @@ def _traded(books: Books, dealt: Dealt, column: int, instrument: Instrument) -> 
         left[sign] -= part
         if part > 0:
             fee = told.fee[column] * dealt.equity * float(part) / total
-            events.append(books.fill(order, symbol, sign * part, price, fee))
+            events.append(books.fill(order, symbol, sign * part, price, fee, middle))
         if part < quantity and is_market and not dealt.works_on and order.status == "working":
             has_ended = told.code[column] != 0
             reason = "the position has ended" if has_ended else "the equity cannot back it"
@@ -251,8 +251,8 @@ def _exited(books: Books, dealt: Dealt, column: int) -> Events:
     told, choice, symbol = dealt.told, dealt.choices[column], books.symbols[column]
     held = books.units[symbol]
     side = -1 if held > 0 else 1
-    price = dealt.before[column] * (1.0 + told.exit_price[column])
-    price *= 1.0 + side * told.exit_edge[column]
+    middle = dealt.before[column] * (1.0 + told.exit_price[column])
+    price = middle * (1.0 + side * told.exit_edge[column])
     fee = told.exit_fee[column] * dealt.equity / float(abs(held))
     left = abs(held)
     events: Events = []
@@ -261,7 +261,8 @@ def _exited(books: Books, dealt: Dealt, column: int) -> Events:
         part = min(order.remaining, left)
         left -= part
         if part > 0:
-            events.append(books.fill(order, symbol, side * part, price, fee * float(part)))
+            paid = fee * float(part)
+            events.append(books.fill(order, symbol, side * part, price, paid, middle))
     return events
 
 
