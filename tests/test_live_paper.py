@@ -176,6 +176,8 @@ def test_a_replay_is_the_backtest_and_fills_explain_the_cash(name) -> None:
         assert "" in [fill.cid for fill in fills]  # the broker's own
     else:
         assert len(fills) > 50
+    if name == "margin":
+        assert max(each.margin_used / each.equity for each in accounts) == pytest.approx(1, abs=0.1)
     if rules.costs.margin_rate > 0:
         return
     spent: dict[int, float] = {}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxtrade.live.brokers.paper import PaperBroker, connection
-from jaxtrade.live.brokers.paper_books import Books
+from jaxtrade.live.brokers.paper_books import REMEMBERED, Books
 from jaxtrade.live.brokers.paper_replay import Replay
 from jaxtrade.live.brokers.paper_store import PaperStore
 from jaxtrade.live.clock import SimulatedClock
@@ -229,3 +229,16 @@ def test_nothing_that_was_told_is_forgotten_or_told_otherwise_after_a_kill(tmp_p
     assert books.units["TOY"] == total
     each = [fill.cid for fill in books.fills.values()]
     assert len(set(each)) == len(each) > kills
+
+
+def test_a_snapshot_has_the_newest_of_what_is_over() -> None:
+    books = Books((SYMBOL,), 1e6)
+    books.closes[SYMBOL] = 100.0
+    orders = [books.add(intent(number, Decimal(1))) for number in range(REMEMBERED + 20)]
+    for order in orders[:-1]:
+        books.deal(SYMBOL, Decimal(1), order)
+    snapshot = books.snapshot(0)
+    assert [order.cid for order in snapshot.open_orders] == [orders[-1].intent.cid]
+    newest = [order.intent.cid for order in orders[19:-1]]
+    assert [order.cid for order in snapshot.closed_orders] == newest
+    assert [fill.cid for fill in snapshot.fills] == newest

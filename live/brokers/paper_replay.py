@@ -137,7 +137,9 @@ def rates(venue: Venue) -> list[Rates]:
 
     edges = zip(each(costs.half_spread), each(costs.slippage), strict=True)
     commissions = each(costs.commission_rate)
+    margin = venue.rules.margin
+    margins = each(None if margin is None else margin.initial)
     return [
-        Rates(edge=spread + slip, commission=commission)
-        for (spread, slip), commission in zip(edges, commissions, strict=True)
+        Rates(edge=spread + slip, commission=commission, margin=needed)
+        for (spread, slip), commission, needed in zip(edges, commissions, margins, strict=True)
     ]
