@@ -57,7 +57,8 @@ class PaperOrder:
     """An order at the broker.
 
     number: the broker's own; due: row from which on it may fill; status: "working" or how it ended;
-    is_touched: an exit whose price was seen, and which now trades at the market.
+    is_touched: an exit whose price was seen, and which now trades at the market; moved: the price
+    to which an exit was moved with the fill of its parent.
     """
 
     number: int
@@ -67,6 +68,12 @@ class PaperOrder:
     filled: Decimal = ZERO
     reason: str = ""
     is_touched: bool = False
+    moved: Decimal | None = None
+
+    @property
+    def price(self) -> Decimal | None:
+        """At which it waits; None at the market."""
+        return self.intent.price if self.moved is None else self.moved
 
     @property
     def broker_id(self) -> str:

@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS account (id INTEGER PRIMARY KEY CHECK (id = 1), body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS orders (
     number INTEGER PRIMARY KEY, intent TEXT NOT NULL, due INTEGER NOT NULL, status TEXT NOT NULL,
-    filled TEXT NOT NULL, reason TEXT NOT NULL, is_touched INTEGER NOT NULL
+    filled TEXT NOT NULL, reason TEXT NOT NULL, is_touched INTEGER NOT NULL, moved TEXT
 );
 CREATE TABLE IF NOT EXISTS fills (
     execution_id TEXT PRIMARY KEY, number INTEGER NOT NULL, body TEXT NOT NULL
@@ -147,7 +147,7 @@ class PaperStore:
             order = books.orders[number]
             intent = OrderInitialized(at_ns=0, cid=order.intent.cid, intent=order.intent)
             execute(
-                "INSERT OR REPLACE INTO orders VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     number,
                     encode(intent),
@@ -156,6 +156,7 @@ class PaperStore:
                     str(order.filled),
                     order.reason,
                     order.is_touched,
+                    None if order.moved is None else str(order.moved),
                 ),
             )
             self.statuses[number] = order.status
@@ -222,7 +223,7 @@ def _read_account(books: Books, body: str) -> None:
 
 
 def _order(row: tuple[Any, ...]) -> PaperOrder:
-    number, intent, due, status, filled, reason, is_touched = row
+    number, intent, due, status, filled, reason, is_touched, moved = row
     started = decode("OrderInitialized", intent)
     assert isinstance(started, OrderInitialized)
     return PaperOrder(
@@ -233,4 +234,5 @@ def _order(row: tuple[Any, ...]) -> PaperOrder:
         filled=Decimal(filled),
         reason=reason,
         is_touched=bool(is_touched),
+        moved=None if moved is None else Decimal(moved),
     )

@@ -119,6 +119,8 @@ class Stream:
         """A new account at the prices of the start."""
         books = Books(self.symbols, self._deposit)
         books.closes = dict(zip(self.symbols, self._start, strict=True))
+        rates = map(Rates, [0.0] * len(self.symbols), self._commission, self._margin)
+        books.rates = dict(zip(self.symbols, rates, strict=True))
         return books
 
     def next_ns(self, books: Books) -> int | None:
