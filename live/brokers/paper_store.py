@@ -6,13 +6,15 @@ that another has written meanwhile reads the books again. It survives the death 
 the machine.
 """
 
+import contextlib
 import json
 import sqlite3
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from jaxtrade.live.brokers.base import Instrument
+from jaxtrade.live.brokers.base import Instrument, NotConnectedError
 from jaxtrade.live.brokers.paper_books import Books, Money, PaperOrder, Rates
 from jaxtrade.live.events import OrderFilled, OrderInitialized, decode, encode
 from jaxtrade.specs import JaxtradeError
@@ -75,7 +77,18 @@ class PaperStore:
 
     def is_changed(self) -> bool:
         """Whether another process has written since this one read or wrote."""
-        return self._data_version() != self._version
+        with self._answering():
+            return self._data_version() != self._version
+
+    @contextlib.contextmanager
+    def _answering(self) -> Iterator[None]:
+        """A file that cannot be read or written is a broker that does not answer."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            with contextlib.suppress(sqlite3.Error):
+                self._file.execute("ROLLBACK")
+            raise NotConnectedError(f"{self.path}: {error}") from error
 
     def begin_account(
         self, books: Books, instruments: tuple[Instrument, ...], bar_seconds: int
@@ -131,13 +144,23 @@ class PaperStore:
 
         Returns:
             Whether it was written; if not, the books are to be read again.
+
+        Raises:
+            NotConnectedError: the file is locked or cannot be written; nothing of it is.
         """
-        self._file.execute("BEGIN IMMEDIATE")
-        if self.is_changed():
-            self._file.execute("ROLLBACK")
-            return False
-        self._write(books)
-        self._file.execute("COMMIT")
+        with self._answering():
+            self._file.execute("BEGIN IMMEDIATE")
+            if self._data_version() != self._version:
+                self._file.execute("ROLLBACK")
+                return False
+            self._write(books)
+            self._file.execute("COMMIT")
+        for number in books.changed:
+            self.statuses[number] = books.orders[number].status
+        for fill in books.new_fills:
+            self.revisions[fill.execution_id] = fill.revision
+        books.changed.clear()
+        books.new_fills.clear()
         return True
 
     def _write(self, books: Books) -> None:
@@ -159,26 +182,23 @@ class PaperStore:
                     None if order.moved is None else str(order.moved),
                 ),
             )
-            self.statuses[number] = order.status
         for fill in books.new_fills:
             execute(
                 "INSERT INTO fills VALUES (?, (SELECT COUNT(*) FROM fills), ?) "
                 "ON CONFLICT (execution_id) DO UPDATE SET body = excluded.body",
                 (fill.execution_id, encode(fill)),
             )
-            self.revisions[fill.execution_id] = fill.revision
-        books.changed.clear()
-        books.new_fills.clear()
 
     def load(self) -> tuple[Books, list[PaperOrder], list[OrderFilled]]:
         """The books; orders and fills that another process has changed or added."""
-        self._file.execute("BEGIN")
-        meta = self.meta()
-        [(body,)] = self._file.execute("SELECT body FROM account").fetchall()
-        orders = self._file.execute("SELECT * FROM orders ORDER BY number").fetchall()
-        fills = self._file.execute("SELECT body FROM fills ORDER BY number").fetchall()
-        self._version = self._data_version()
-        self._file.execute("COMMIT")
+        with self._answering():
+            self._file.execute("BEGIN")
+            meta = self.meta()
+            [(body,)] = self._file.execute("SELECT body FROM account").fetchall()
+            orders = self._file.execute("SELECT * FROM orders ORDER BY number").fetchall()
+            fills = self._file.execute("SELECT body FROM fills ORDER BY number").fetchall()
+            self._version = self._data_version()
+            self._file.execute("COMMIT")
         books = Books(tuple(meta["symbols"]), float(meta["deposit"]))
         books.rates = {symbol: Rates(*rate) for symbol, rate in meta["rates"].items()}
         _read_account(books, body)
