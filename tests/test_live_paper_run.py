@@ -14,8 +14,11 @@ from jaxtrade.envs.steps import order_for
 from jaxtrade.experiments.config import compose
 from jaxtrade.experiments.paper import paper_broker, run_market
 from jaxtrade.experiments.rundir import RunDirectory
+from jaxtrade.live.brokers.paper import PaperBroker
+from jaxtrade.live.brokers.paper_faults import Faults
 from jaxtrade.live.brokers.paper_replay import Replay
 from jaxtrade.live.clock import SimulatedClock
+from jaxtrade.live.events import Bar, Tick
 from jaxtrade.rules import make_rules
 from tests.small import SMALL
 from tests.test_live_paper import MARKET, follow, run, venue_under
@@ -80,3 +83,28 @@ def test_bars_are_bit_for_bit_what_the_market_holds() -> None:
     names = tuple(name for name, _ in bars[7].context)
     assert names == MARKET.spec.context
     np.testing.assert_array_equal([value for _, value in bars[7].context], MARKET.context[7])
+
+
+def test_quotes_are_told_before_their_bars_and_may_be_bad() -> None:
+    async def play():
+        faults = Faults(bad_quotes=2, quote_kind="zero")
+        broker = PaperBroker(
+            Replay(venue_under(make_rules())),
+            clock=SimulatedClock(),
+            with_quotes=True,
+            faults=faults,
+        )
+        await broker.connect()
+        told = []
+        async for event in broker.events():
+            if isinstance(event, Bar | Tick):
+                told.append(event)
+            if len(told) == 8:
+                return told
+
+    told = run(play())
+    assert [type(event) for event in told] == [Tick, Bar] * 4
+    assert [(tick.bid, tick.ask) for tick in told[:4:2]] == [(0.0, 0.0)] * 2
+    for tick, bar in zip(told[4::2], told[5::2], strict=True):
+        assert tick.at_ns == bar.at_ns
+        np.testing.assert_allclose((tick.bid, tick.ask), (bar.close * 0.9999, bar.close * 1.0001))
