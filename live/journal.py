@@ -286,8 +286,10 @@ class Journal:
 
     def _move(self) -> None:
         """Move into the database what the thread has left in the log, so that it starts again."""
-        row = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        is_done = row[0] == 0 and row[1] == row[2]
+        is_done = False
+        with contextlib.suppress(sqlite3.Error):  # a full disk: the log itself may have room
+            busy, in_log, moved = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            is_done = not busy and in_log == moved
         # Where a reader holds on to the log, it is tried again only after some more.
         self._written = 0 if is_done else LOG_BYTES // 2
         self._checkpoints.has_run = self._is_asked = False

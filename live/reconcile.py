@@ -27,6 +27,7 @@ from jaxtrade.live.events import (
     OrderCanceled,
     OrderEvent,
     OrderExpired,
+    OrderFilled,
     OrderLost,
     OrderRejected,
     PositionAdjusted,
@@ -150,23 +151,28 @@ class _Comparison:
     def fills(self) -> None:
         """Executions that are not booked yet, or not in their newest revision."""
         for fill in self.snapshot.fills:
-            order = self.state.orders.get(fill.cid)
+            order, outside = self.state.order_of(fill), self.state.outside.get(fill.execution_id)
             if order is None and fill.at_ns <= self.state.forgotten_ns:
                 continue
-            known = (self.state.external if order is None else order.fills).get(fill.execution_id)
+            known = outside.fill if order is None and outside is not None else None
+            if order is not None:
+                known = order.fills.get(fill.execution_id)
             if known is not None and known.revision >= fill.revision:
                 continue
             self.events.append(fill)
-            more = EXACT.subtract(signed(fill), NONE if known is None else signed(known))
-            self._move(fill.symbol, more)
-            if order is None:
-                self._outside(fill.symbol, more)
-                self.mismatches.append(
-                    f"{fill.symbol}: {fill.side} {fill.quantity} at {fill.price} was traded from "
-                    f"outside (execution {fill.execution_id})"
-                )
-            else:
-                self.after[fill.cid] = advance(self._order(order), fill)
+            self._see_fill(fill, order, known or (outside.fill if outside is not None else None))
+
+    def _see_fill(self, fill: OrderFilled, order: Order | None, booked: OrderFilled | None) -> None:
+        more = EXACT.subtract(signed(fill), NONE if booked is None else signed(booked))
+        self._move(fill.symbol, more)
+        if order is not None:
+            self.after[order.cid] = advance(self._order(order), fill)
+            return
+        self._outside(fill.symbol, more)
+        self.mismatches.append(
+            f"{fill.symbol}: {fill.side} {fill.quantity} at {fill.price} was traded from outside "
+            f"(execution {fill.execution_id})"
+        )
 
     def differences(self) -> dict[str, Decimal]:
         """By symbol, what the broker holds beyond what will be booked, more than the tolerance."""

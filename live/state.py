@@ -13,6 +13,7 @@ the agent that owns the symbol, or for the agent "" where nobody does. The books
 the one of "" are together the account.
 """
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterable
@@ -45,16 +46,14 @@ from jaxtrade.live.events import (
     TradingState,
     TradingStateChanged,
 )
+from jaxtrade.live.holdings import UNHEARD, Execution, Holdings, execution_of
 from jaxtrade.live.orders import (
-    EXACT,
     NONE,
     Order,
     OrderStatus,
     advance,
     begin,
-    effective_fee,
     is_newer,
-    signed,
 )
 from jaxtrade.live.records import AgentRecord, Marks, Position
 from jaxtrade.live.trades import ClosedTrade, Trades
@@ -79,12 +78,11 @@ SEVERITY = (
 class State:
     """The fold; see the module. Fields are to be read, only `apply` changes them.
 
-    orders: by cid, oldest first; external: executions of orders not ours, by id; positions: by
-    symbol; forgotten_ns: UTC up to which executions of orders not known are not booked; agents,
-    books: by name; locks: (protection, symbol) to UTC ns until which it refuses;
-    settings, pending_settings: in force, and from the next bar on; mismatches: of the last
-    reconciliation; last_seq: events applied; order_texts: terminal orders as `state_text` wrote
-    them, which is no part of the state.
+    orders: by cid, oldest first; outside: executions of orders not ours, by id; forgotten_ns: UTC
+    up to which executions of orders not known are not booked; agents: by name; locks: (protection,
+    symbol) to UTC ns until which it refuses; settings, pending_settings: in force, and from the
+    next bar on; mismatches: of the last reconciliation; last_seq: events applied; order_texts:
+    terminal orders as `state_text` wrote them, which is no part of the state.
     """
 
     def __init__(self) -> None:
@@ -92,14 +90,11 @@ class State:
         self.run_id = ""
         self.epoch = 0
         self.orders: dict[str, Order] = {}
-        self.external: dict[str, OrderFilled] = {}
-        self.external_fees: dict[str, FeeReported] = {}
+        self.outside: dict[str, Execution] = {}
         self.forgotten_ns = 0
         self.orders_seen = 0
-        self.positions: dict[str, Position] = {}
-        self.trades = Trades()
+        self.holdings = Holdings()
         self.agents: dict[str, AgentRecord] = {}
-        self.books: dict[str, Book] = {}
         self.trading = TradingState.ACTIVE
         self.trading_reason = ""
         self.is_latched = False
@@ -111,6 +106,7 @@ class State:
         self.mismatches: tuple[str, ...] = ()
         self.order_texts: dict[str, tuple[Order, str]] = {}
         self._working: dict[str, Order] = {}
+        self._order_of: dict[str, str] = {}
 
     def apply(self, event: Event) -> None:
         """Take in an event that is in the journal."""
@@ -125,6 +121,21 @@ class State:
         """Take in events, in this order."""
         for event in events:
             self.apply(event)
+
+    @property
+    def positions(self) -> dict[str, Position]:
+        """By symbol."""
+        return self.holdings.positions
+
+    @property
+    def books(self) -> dict[str, Book]:
+        """By agent; the one of "" holds what is nobody's."""
+        return self.holdings.books
+
+    @property
+    def trades(self) -> Trades:
+        """Round trips, open and closed."""
+        return self.holdings.trades
 
     @property
     def closed_trades(self) -> list[ClosedTrade]:
@@ -147,8 +158,7 @@ class State:
 
     def owner(self, symbol: str) -> str:
         """The agent that a symbol's position belongs to, "" for nobody."""
-        position = self.positions.get(symbol)
-        return "" if position is None else position.owner
+        return self.holdings.owner(symbol)
 
     def unanswered(self, at_ns: int, reason: str) -> list[OrderUnknown]:
         """What is to be journalled when nothing is known any more, at a disconnect or a start: the
@@ -194,7 +204,7 @@ class State:
         if intent.cid in self.orders:
             return
         self.keep(begin(event))
-        self._own(intent.symbol, intent.agent)
+        self.holdings.own(intent.symbol, intent.agent)
         self.orders_seen += 1
         if self.orders_seen % SWEEP_EVERY == 0:
             self._forget(event.at_ns)
@@ -207,79 +217,54 @@ class State:
         if after is not order:
             self.keep(after)
 
-    def _fill(self, event: OrderFilled) -> None:
-        order = self.orders.get(event.cid)
+    def order_of(self, event: OrderFilled | FeeReported) -> Order | None:
+        """The order that an execution belongs to: it stays with the first that it was told of, and
+        is found by its own id where it is told without ours.
+        """
+        cid = self._order_of.get(event.execution_id, event.cid)
+        return self.orders.get(cid)
+
+    def _execution(self, event: OrderFilled | FeeReported) -> None:
+        order = self.order_of(event)
         if order is None:
-            self._fill_external(event)
+            self._execution_outside(event)
             return
+        outside = self.outside.pop(event.execution_id, None)
+        if outside is not None:  # it was told before without our id
+            self.holdings.change(outside.agent, Leg.CLOSE, outside, UNHEARD)
+            for told in (outside.fill, outside.reported):
+                if told is not None:
+                    self._execution_of(order.cid, told)
+        self._execution_of(order.cid, event)
+
+    def _execution_of(self, cid: str, event: OrderFilled | FeeReported) -> None:
+        if event.cid != cid:
+            event = dataclasses.replace(event, cid=cid)
+        order, name = self.orders[cid], event.execution_id
         after = advance(order, event)
-        if after is order:
-            return
-        self.keep(after)
-        known = order.fills.get(event.execution_id)
-        fee = EXACT.subtract(
-            after.fee_of(event.execution_id),
-            order.fee_of(event.execution_id),
-        )
-        self._book(order.intent.agent, order.intent.leg, known, event, fee)
-
-    def _fill_external(self, event: OrderFilled) -> None:
-        known = self.external.get(event.execution_id)
-        if event.at_ns <= self.forgotten_ns or not is_newer(known, event):
-            return
-        reported = self.external_fees.get(event.execution_id)
-        fee = EXACT.subtract(effective_fee(event, reported), effective_fee(known, reported))
-        self.external[event.execution_id] = event
-        self._own(event.symbol, "")
-        self._book(self.owner(event.symbol), Leg.CLOSE, known, event, fee)
-
-    def _fee(self, event: FeeReported) -> None:
-        order = self.orders.get(event.cid)
-        if order is not None:
-            after = advance(order, event)
-            if after is order:
-                return
+        if after is not order:
             self.keep(after)
-            before, now = order.fee_of(event.execution_id), after.fee_of(event.execution_id)
-            agent, symbol = order.intent.agent, order.intent.symbol
-        else:
-            known = self.external_fees.get(event.execution_id)
-            if event.at_ns <= self.forgotten_ns or not is_newer(known, event):
-                return
-            self.external_fees[event.execution_id] = event
-            fill = self.external.get(event.execution_id)
-            if fill is None:
-                return
-            before, now = effective_fee(fill, known), effective_fee(fill, event)
-            agent, symbol = self.owner(fill.symbol), fill.symbol
-        self._pay(agent, symbol, EXACT.subtract(now, before))
+            self._order_of[name] = cid
+            before, now = execution_of(order, name), execution_of(after, name)
+            self.holdings.change(order.intent.agent, order.intent.leg, before, now)
 
-    def _book(
-        self, agent: str, leg: Leg, known: OrderFilled | None, event: OrderFilled, fee: Decimal
-    ) -> None:
-        """Move position, book and trade by an execution, or from what was told of it to what is."""
-        symbol, quantity = event.symbol, signed(event)
-        book = self._book_of(agent)
-        if known is None:
-            self._move(symbol, quantity)
-            if quantity:
-                book.fill(symbol, quantity, event.price)
-                self.trades.fill(agent, symbol, quantity, event.price, leg, event.at_ns)
+    def _execution_outside(self, event: OrderFilled | FeeReported) -> None:
+        if event.at_ns <= self.forgotten_ns:
+            return
+        before = self.outside.get(event.execution_id, UNHEARD)
+        if isinstance(event, FeeReported):
+            if not is_newer(before.reported, event):
+                return
+            after = before._replace(reported=event)
         else:
-            wrong = signed(known)
-            more = EXACT.subtract(quantity, wrong)
-            self._move(symbol, more)
-            book.correct(symbol, (wrong, known.price), (quantity, event.price))
-            amount = EXACT.subtract(
-                EXACT.multiply(quantity, event.price), EXACT.multiply(wrong, known.price)
-            )
-            self.trades.correct(agent, symbol, more, amount, leg, event.at_ns)
-        self._pay(agent, symbol, fee)
-
-    def _pay(self, agent: str, symbol: str, fee: Decimal) -> None:
-        if fee:
-            self._book_of(agent).pay(fee)
-            self.trades.pay(agent, symbol, fee)
+            if not is_newer(before.fill, event):
+                return
+            after = before._replace(fill=event)
+            if before.fill is None:
+                self.holdings.own(event.symbol, "")
+                after = after._replace(agent=self.owner(event.symbol))
+        self.outside[event.execution_id] = after
+        self.holdings.change(after.agent, Leg.CLOSE, before, after)
 
     def keep(self, order: Order) -> None:
         """Put an order in its place; for `apply` and for reading a state."""
@@ -288,6 +273,12 @@ class State:
             self._working[order.cid] = order
         else:
             self._working.pop(order.cid, None)
+
+    def load_order(self, order: Order) -> None:
+        """Take an order that was kept; for reading a state."""
+        self.keep(order)
+        for name in (*order.fills, *order.fees):
+            self._order_of[name] = order.cid
 
     def _forget(self, now_ns: int) -> None:
         """Drop what is terminal, old and beyond the newest."""
@@ -303,42 +294,19 @@ class State:
             self.forgotten_ns = max(self.forgotten_ns, order.updated_ns)
             del self.orders[order.cid]
             self.order_texts.pop(order.cid, None)
-        for known in (self.external, self.external_fees):
-            for execution_id in [
-                key for key, told in known.items() if told.at_ns <= self.forgotten_ns
-            ]:
-                del known[execution_id]
+            for name in (*order.fills, *order.fees):
+                del self._order_of[name]
+        for name, told in list(self.outside.items()):
+            if told.at_ns <= self.forgotten_ns:
+                del self.outside[name]
 
     # --- positions and money -------------------------------------------------------------------
 
-    def _own(self, symbol: str, agent: str) -> None:
-        """A symbol belongs to who trades it; someone who trades by hand takes nothing away."""
-        position = self.positions.get(symbol)
-        if position is None:
-            self.positions[symbol] = Position(owner=agent)
-        elif agent and position.owner != agent:
-            self.positions[symbol] = Position(owner=agent, quantity=position.quantity)
-
-    def _move(self, symbol: str, quantity: Decimal) -> None:
-        position = self.positions.get(symbol)
-        if position is not None:
-            quantity = EXACT.add(position.quantity, quantity)
-        owner = "" if position is None else position.owner
-        self.positions[symbol] = Position(owner=owner, quantity=quantity)
-
     def _adjust(self, event: PositionAdjusted) -> None:
-        self._own(event.symbol, event.owner)
-        self._move(event.symbol, event.quantity)
-        self._book_of(event.owner).apply(event)
-
-    def _book_of(self, agent: str) -> Book:
-        book = self.books.get(agent)
-        if book is None:
-            book = self.books[agent] = Book()
-        return book
+        self.holdings.adjust(event)
 
     def _cash(self, event: CashMoved) -> None:
-        self._book_of(event.agent).apply(event)
+        self.holdings.book(event.agent).apply(event)
         if event.reason == DEPOSIT and self.marks.day >= 0:
             amount = float(event.amount)
             self.marks.equity += amount
@@ -364,7 +332,7 @@ class State:
     def _decided(self, event: BarDecided) -> None:
         record = self._agent(event.agent)
         record.last_start_s = max(record.last_start_s, event.start_s)
-        self._book_of(event.agent).apply(event)
+        self.holdings.book(event.agent).apply(event)
 
     def _paused(self, event: AgentPaused) -> None:
         self._agent(event.agent).paused = event.reason or "paused"
@@ -420,8 +388,8 @@ class State:
 
 _HANDLERS: dict[type, Callable[[State, Any], None]] = {
     OrderInitialized: State._initialize,
-    OrderFilled: State._fill,
-    FeeReported: State._fee,
+    OrderFilled: State._execution,
+    FeeReported: State._execution,
     PositionAdjusted: State._adjust,
     CashMoved: State._cash,
     EquityMarked: State._mark,

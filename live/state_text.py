@@ -21,6 +21,7 @@ from jaxtrade.live.events import (
     decode,
     encode,
 )
+from jaxtrade.live.holdings import Execution, Holdings
 from jaxtrade.live.orders import Order, advance, begin
 from jaxtrade.live.records import AgentRecord, Marks, Position
 from jaxtrade.live.trades import Trades
@@ -41,8 +42,7 @@ def write(state: "State") -> str:
         for name, value in _small(state).items()
     }
     parts["orders"] = f"[{','.join(_order(state, order) for order in state.orders.values())}]"
-    parts["external"] = f"[{','.join(map(encode, state.external.values()))}]"
-    parts["external_fees"] = f"[{','.join(map(encode, state.external_fees.values()))}]"
+    parts["outside"] = f"[{','.join(map(_outside, state.outside.values()))}]"
     return "{" + ",".join(f'"{name}":{parts[name]}' for name in sorted(parts)) + "}"
 
 
@@ -56,20 +56,25 @@ def load(state: "State", tree: dict[str, Any]) -> None:
         order = begin(typing.cast(OrderInitialized, _read("OrderInitialized", begun)))
         for kind, body in told:
             order = advance(order, typing.cast(OrderEvent, _read(kind, body)))
-        state.keep(order)
-    for body in tree["external"]:
-        fill = typing.cast(OrderFilled, _read("OrderFilled", body))
-        state.external[fill.execution_id] = fill
-    for body in tree["external_fees"]:
-        fee = typing.cast(FeeReported, _read("FeeReported", body))
-        state.external_fees[fee.execution_id] = fee
-    state.positions = {
-        symbol: Position(owner=owner, quantity=Decimal(quantity))
-        for symbol, (owner, quantity) in tree["positions"].items()
-    }
-    state.trades = Trades.from_json(tree["trades"])
+        state.load_order(order)
+    for agent, fill, reported in tree["outside"]:
+        one = Execution(
+            fill=fill and typing.cast(OrderFilled, _read("OrderFilled", fill)),
+            reported=reported and typing.cast(FeeReported, _read("FeeReported", reported)),
+            agent=agent,
+        )
+        told = one.fill or one.reported
+        assert told is not None
+        state.outside[told.execution_id] = one
+    state.holdings = Holdings(
+        positions={
+            symbol: Position(owner=owner, quantity=Decimal(quantity))
+            for symbol, (owner, quantity) in tree["positions"].items()
+        },
+        books={name: Book.from_json(one) for name, one in tree["books"].items()},
+        trades=Trades.from_json(tree["trades"]),
+    )
     state.agents = {name: AgentRecord(**one) for name, one in tree["agents"].items()}
-    state.books = {name: Book.from_json(one) for name, one in tree["books"].items()}
     trading, state.trading_reason, state.is_latched = tree["trading"]
     state.trading = TradingState(trading)
     state.marks = Marks(**tree["marks"])
@@ -96,6 +101,12 @@ def _small(state: "State") -> dict[str, Any]:
         "settings": [state.settings_version, state.settings, state.pending_settings],
         "mismatches": list(state.mismatches),
     }
+
+
+def _outside(one: Execution) -> str:
+    fill = "null" if one.fill is None else encode(one.fill)
+    reported = "null" if one.reported is None else encode(one.reported)
+    return f"[{json.dumps(one.agent)},{fill},{reported}]"
 
 
 def _order(state: "State", order: Order) -> str:

@@ -72,7 +72,7 @@ def executions(draw):
         told.append(
             OrderFilled(
                 at_ns=draw(moments),
-                cid=cid,
+                cid=draw(st.sampled_from([cid, cid, ""])),
                 execution_id=name,
                 symbol=SYMBOLS.get(cid, "SPY"),
                 side=SIDES.get(cid, Side.BUY),
@@ -86,7 +86,7 @@ def executions(draw):
         told.append(
             FeeReported(
                 at_ns=draw(moments),
-                cid=cid,
+                cid=draw(st.sampled_from([cid, cid, ""])),
                 execution_id=name,
                 fee=draw(amounts),
                 revision=revision,
@@ -117,8 +117,7 @@ def heard(events):
 def check_that_both_end_alike(tales):
     first, second = map(heard, tales)
     assert first.orders == second.orders
-    assert first.external == second.external
-    assert first.external_fees == second.external_fees
+    assert first.outside == second.outside
     assert first.positions == second.positions
     assert {order.cid for order in first.working_orders()} == {
         order.cid for order in second.working_orders()
@@ -139,7 +138,11 @@ def check_against_sums(state):
     quantities = dict.fromkeys(("SPY", "TLT"), NONE)
     cash = NONE
     pairs = [(fill, order.fees) for order in state.orders.values() for fill in order.fills.values()]
-    pairs += [(fill, state.external_fees) for fill in state.external.values()]
+    pairs += [
+        (told.fill, {name: told.reported})
+        for name, told in state.outside.items()
+        if told.fill is not None
+    ]
     for fill, fees in pairs:
         quantities[fill.symbol] = EXACT.add(quantities[fill.symbol], signed(fill))
         cash = EXACT.subtract(cash, EXACT.multiply(signed(fill), fill.price))
@@ -149,6 +152,12 @@ def check_against_sums(state):
     for book in state.books.values():
         total = EXACT.add(total, book.cash)
     assert total == cash
+    open_trades = {key: trade.quantity for key, trade in state.trades.open.items()}
+    assert open_trades == {
+        (agent, symbol): held.quantity
+        for agent, book in state.books.items()
+        for symbol, held in book.holdings.items()
+    }
 
 
 @settings(max_examples=200, deadline=None)

@@ -427,12 +427,11 @@ def test_the_log_starts_again_after_a_checkpoint_beside(opened, path):
     blob = os.urandom(100_000)
     while not journal._is_asked:
         journal.record([decided()], durable=True, carries={"a": Carry(0, blob)})
-    before = frames_in_the_log(path)
     deadline = time.monotonic() + 20
     while not journal._checkpoints.has_run and time.monotonic() < deadline:
         time.sleep(0.01)
     journal.record([decided()], durable=False)
-    assert frames_in_the_log(path) < before / 10
+    assert 0 < frames_in_the_log(path) < 50  # of some 1,000
 
 
 def test_the_log_starts_again_without_anyone_beside(opened, path, monkeypatch):

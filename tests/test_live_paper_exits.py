@@ -159,3 +159,88 @@ def test_orders_that_wait_for_a_price_fill_as_in_the_ledger(kind, side) -> None:
     assert 30 < len(fills) < 110
     expected = float(RULES.deposit) * np.exp(float(account.log_equity))
     assert equity == pytest.approx(expected, rel=1e-6)
+
+
+SYMBOL = MARKET.spec.symbols[0]
+
+
+async def listing(broker, plays):
+    """The events of each bar, after the orders `plays[k]` were sent at bar k."""
+    await broker.connect()
+    told, bar = [[]], 0
+    async for event in broker.events():
+        told[-1].append(event)
+        if isinstance(event, Bar):
+            for each in plays.get(bar, ()):
+                await broker.submit_order(each)
+            bar += 1
+            told.append([])
+            if bar > max(plays) + 3:
+                return told[1:-1], await broker.snapshot()
+
+
+def replay_of(plays):
+    return run(listing(PaperBroker(Replay(venue_under(RULES)), clock=SimulatedClock()), plays))
+
+
+def fills_in(events):
+    return [(e.cid[-1], e.side.sign * e.quantity) for e in events if isinstance(e, OrderFilled)]
+
+
+def test_an_exit_that_covers_a_part_trades_at_the_open_after_the_touch() -> None:
+    opened = intent(1, Decimal(300))
+    stop = intent(
+        2,
+        Decimal(-100),
+        leg=Leg.STOP_LOSS,
+        kind=OrderKind.STOP,
+        price=at(PRICES[FIRST + 1, 3] * 1.5),
+        parent=opened.cid,
+    )
+    told, snapshot = replay_of({0: [opened], 1: [stop]})
+    assert [fills_in(events) for events in told] == [
+        [("1", 300)],
+        [],
+        [("2", -100)],
+        [],
+    ]
+    [fill] = [e for e in told[2] if isinstance(e, OrderFilled)]
+    assert float(fill.price) == pytest.approx(PRICES[FIRST + 3, 0] * (1 - 3e-4), rel=1e-6)
+    assert snapshot.positions[0].quantity == 200
+
+
+def test_opposite_orders_meet_and_pay_for_the_difference() -> None:
+    told, snapshot = replay_of({0: [intent(1, Decimal(300)), intent(2, Decimal(-200))]})
+    assert fills_in(told[0]) == [("1", 300), ("2", -200)]
+    first, second = (e for e in told[0] if isinstance(e, OrderFilled))
+    assert first.price == second.price
+    paid = 100 * float(first.price) * 1e-4  # commission of the 100 that were bought
+    assert float(first.fee + second.fee) == pytest.approx(paid, rel=1e-3)
+    assert snapshot.positions[0].quantity == 100
+
+
+def test_an_exit_goes_with_its_parent_or_its_position() -> None:
+    """One whose order is cancelled, one whose position is closed by another order."""
+    waiting = intent(1, Decimal(300), kind=OrderKind.LIMIT, price=Decimal(1))
+    exits = {"leg": Leg.STOP_LOSS, "kind": OrderKind.STOP, "price": Decimal(2)}
+    opened = intent(3, Decimal(300))
+    told, snapshot = replay_of(
+        {
+            0: [waiting, intent(2, Decimal(-300), parent=waiting.cid, **exits)],
+            1: [opened, intent(4, Decimal(-300), parent=opened.cid, **exits)],
+            2: [intent(5, Decimal(-300))],
+        }
+    )
+    ended = [[e.cid[-1] for e in events if isinstance(e, OrderCanceled)] for events in told]
+    assert ended[:4] == [[], [], ["4"], []]
+    assert {order.cid[-1] for order in snapshot.open_orders} == {"1", "2"}
+
+    async def cancelled():
+        broker = PaperBroker(Replay(venue_under(RULES)), clock=SimulatedClock())
+        await broker.connect()
+        await broker.submit_order(waiting)
+        await broker.submit_order(intent(2, Decimal(-300), parent=waiting.cid, **exits))
+        await broker.cancel_order(waiting.cid)
+        return await broker.snapshot()
+
+    assert run(cancelled()).open_orders == ()

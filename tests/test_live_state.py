@@ -1,5 +1,7 @@
 """The state as a fold: what each event does, that its text reads back, that it stays small."""
 
+import dataclasses
+import itertools
 import json
 from decimal import Decimal
 
@@ -149,6 +151,44 @@ def test_fills_from_outside_are_booked_for_the_owner_or_for_nobody():
     assert state.books[""].quantity("QQQ") == 3
     state.apply(fee(intent(7), "0.5", execution_id="other"))
     assert state.books[""].cash == Decimal("-300.5")
+
+
+@pytest.mark.parametrize("order", range(6))
+def test_an_execution_that_is_told_with_and_without_our_id_is_booked_once(order):
+    made = intent()
+    ours = filled(made, "10", "100", execution_id="e")
+    bare = dataclasses.replace(ours, cid="")
+    paid = dataclasses.replace(fee(made, "2", execution_id="e"), cid="")
+    events = list(itertools.permutations([ours, bare, paid]))[order]
+    state = state_of(initialized(made), *events)
+    assert state.orders[made.cid].filled == 10 and state.outside == {}
+    assert state.orders[made.cid].fee == 2
+    assert state.quantity("SPY") == state.books["ppo"].quantity("SPY") == 10
+    assert state.books["ppo"].cash == -1_002
+    state.apply(dataclasses.replace(bare, revision=1, quantity=Decimal(9)))
+    assert state.orders[made.cid].filled == state.quantity("SPY") == 9
+
+
+def test_an_execution_stays_with_the_order_that_it_was_told_of_first():
+    one, two = intent(1), intent(2)
+    state = state_of(initialized(one), initialized(two), filled(one, "4", execution_id="e"))
+    state.apply(filled(two, "4", execution_id="e"))
+    assert state.quantity("SPY") == 4
+    assert state.orders[two.cid].filled == 0
+    read = State.from_json(state.to_json())
+    read.apply(filled(two, "4", execution_id="e"))
+    assert read.quantity("SPY") == 4
+
+
+def test_what_nobody_owned_goes_to_whose_order_it_was():
+    made = intent()
+    ours = filled(made, "10", "100", execution_id="e", fee=Decimal(1))
+    state = state_of(dataclasses.replace(ours, cid=""))
+    assert state.books[""].quantity("SPY") == 10
+    state.apply_all([initialized(made), ours])
+    assert state.quantity("SPY") == state.books["ppo"].quantity("SPY") == 10
+    assert (state.books[""].cash, state.books["ppo"].cash) == (0, -1_001)
+    assert state.trades.entries() == {"SPY": 100.0}
 
 
 def test_what_was_traded_before_the_first_start_is_in_the_first_snapshot():
@@ -309,7 +349,7 @@ def test_what_is_kept_stays_bounded_and_old_fills_are_not_booked_again():
     assert old.cid not in state.orders
     held = state.quantity("SPY")
     state.apply(filled(old.intent, at_ns=START_NS))
-    assert state.quantity("SPY") == held and state.external == {}
+    assert state.quantity("SPY") == held and state.outside == {}
     read = State.from_json(state.to_json())
     for event in rounds(300):
         state.apply(event)
