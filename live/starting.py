@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from jaxtrade.live.commands import PERIOD_S, account_folder
+from jaxtrade.live.commands import PERIOD_S
 from jaxtrade.live.compose import compose
 from jaxtrade.live.control import NotRunningError, ask
+from jaxtrade.live.folders import account_folder
 from jaxtrade.live.journal_status import status as status_of
 from jaxtrade.live.settings import FILE, LiveSettings, read, write
 from jaxtrade.live.view import picture

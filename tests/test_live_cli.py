@@ -11,9 +11,10 @@ import time
 
 import pytest
 
-from jaxtrade.live import commands, starting
+from jaxtrade.live import starting
 from jaxtrade.live.control import ControlServer
 from jaxtrade.live.events import CashMoved
+from jaxtrade.live.folders import account_folder
 from jaxtrade.live.journal import Journal
 from jaxtrade.live.latches import Latch, is_latched, set_latch
 from jaxtrade.live.settings import from_tree, read, write
@@ -122,16 +123,16 @@ def test_status_of_a_journal(monkeypatch, capsys, account):
 
 
 def test_the_account_is_found_or_named(account, tmp_path):
-    assert commands.account_folder(None) == account
-    assert commands.account_folder("spy") == account
-    assert commands.account_folder(str(tmp_path)) == tmp_path
+    assert account_folder(None) == account
+    assert account_folder("spy") == account
+    assert account_folder(str(tmp_path)) == tmp_path
     write(
         from_tree(
             {"name": "b", "folder": "live-data/b", "broker": {}, "agents": {"a": {"model": "m"}}}
         )
     )
     with pytest.raises(JaxtradeError, match="give --folder, one of b, spy"):
-        commands.account_folder(None)
+        account_folder(None)
 
 
 def test_no_account_is_one_line(monkeypatch, capsys, tmp_path):
@@ -290,6 +291,6 @@ def test_help_names_every_subcommand(monkeypatch, capsys):
 
 
 def test_the_kill_switch_starts_light():
-    code = "import sys, jaxtrade.live.commands; print(*sys.modules)"
+    code = "import sys, jaxtrade.live.emergency; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"jax", "hydra", "onnxruntime", "pandas"} & set(done.stdout.split())
+    assert not {"jax", "hydra", "onnxruntime", "pandas", "numpy", "rich"} & set(done.stdout.split())
