@@ -3,7 +3,6 @@
 What starts an account is in `starting`, the kill switch in `emergency`.
 """
 
-import getpass
 import json
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from jaxtrade import yaml_text
 from jaxtrade.live.control import ask
 from jaxtrade.live.folders import account_folder
 from jaxtrade.live.journal_status import status as status_of
+from jaxtrade.live.latches import person
 from jaxtrade.live.view import line, picture
 from jaxtrade.specs import JaxtradeError
 
@@ -64,4 +64,4 @@ def change(*, folder: str | None, settings: Sequence[str]) -> None:
         if not equals or not key:
             raise JaxtradeError(f"cannot read {text!r}: give key=value, as in guard.max_gross=1.5")
         changes[key] = yaml_text.read(value)
-    command(folder=folder, request="set", changes=changes, by=getpass.getuser())
+    command(folder=folder, request="set", changes=changes, by=person())

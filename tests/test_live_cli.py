@@ -221,7 +221,9 @@ def test_what_goes_wrong_is_the_one_line(monkeypatch, capsys, home):
 
 def test_two_accounts_are_not_mixed(monkeypatch, capsys, home):
     stand_in(monkeypatch, QUICK)
-    works(monkeypatch, capsys, "live", "model=m", "data=a.csv")
+    works(monkeypatch, capsys, "live", "model=m", "data=wrong.csv")
+    works(monkeypatch, capsys, "live", "model=m", "data=a.csv")  # nothing had begun
+    (home / "live-data" / "paper" / "paper.db").touch()
     assert "--fresh" in fails(monkeypatch, capsys, "live", "model=m", "data=b.csv")
     works(monkeypatch, capsys, "live", "model=m", "data=a.csv", "guard.max_gross=2")
     assert read("live-data/paper").guard.max_gross == 2.0
