@@ -213,6 +213,12 @@ def kill(
 
 
 @app.command()
+def alerts(*, folder: Folder = None, debug: Debug = False) -> None:
+    """Send a test message over every channel of an account."""
+    _call("live.alerts.trial:try_channels", folder=folder)
+
+
+@app.command()
 def logs(
     output: Annotated[str, typer.Argument(help="Where to: a .csv, .csv.gz or .parquet file.")],
     *,

@@ -12,6 +12,8 @@ import time
 import pytest
 
 from jaxtrade.live import starting
+from jaxtrade.live.alerts import trial
+from jaxtrade.live.alerts.channels import ChannelError
 from jaxtrade.live.control import ControlServer
 from jaxtrade.live.events import CashMoved
 from jaxtrade.live.folders import account_folder
@@ -139,6 +141,38 @@ def test_no_account_is_one_line(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert "give --folder" in fails(monkeypatch, capsys, "status")
     assert "there is no such folder" in fails(monkeypatch, capsys, "kill", "--folder", "nowhere")
+
+
+# Alerts
+
+
+def test_every_channel_is_tried(monkeypatch, capsys, home):
+    sent = []
+
+    class Channel:
+        def __init__(self, name, place):
+            self.place = place
+
+        def send(self, title, text, level):
+            sent.append((self.place, title, level))
+            if "bad" in self.place:
+                raise ChannelError("the service did not take it")
+
+    stand_in(monkeypatch, QUICK)
+    monkeypatch.setattr(trial, "AppriseChannel", Channel)
+    monkeypatch.setenv("GOOD_URL", "json://good")
+    monkeypatch.setenv("BAD_URL", "json://bad")
+    works(monkeypatch, capsys, "live", "model=m")
+    assert "give alerts.channels.NAME=env:VARIABLE" in fails(monkeypatch, capsys, "alerts")
+    good, bad = "alerts.channels.a=env:GOOD_URL", "alerts.channels.b=env:BAD_URL"
+    works(monkeypatch, capsys, "live", "model=m", good)
+    assert works(monkeypatch, capsys, "alerts") == "a: delivered\n"
+    works(monkeypatch, capsys, "live", "model=m", good, bad, "alerts.channels.c=env:NONE")
+    assert fails(monkeypatch, capsys, "alerts") == "not delivered: b, c"
+    assert sent[-2:] == [
+        ("json://good", "jaxtrade paper", "info"),
+        ("json://bad", "jaxtrade paper", "info"),
+    ]
 
 
 # Kill and rearm
