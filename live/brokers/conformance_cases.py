@@ -110,7 +110,7 @@ async def bars_come_once_and_in_order(session: Session) -> None:
 @case(bars=True)
 async def history_ends_where_the_bars_begin(session: Session) -> None:
     """History is finished bars, oldest first, no more than asked for, none that is still told."""
-    if not session.broker.capabilities.has_history:
+    if not session.broker.capabilities.history_bars:
         return
     seconds = session.rig.bar_seconds
     history = await session.broker.history(session.symbol, bar_seconds=seconds, count=10)
