@@ -69,7 +69,8 @@ def params_of(market: Market, first: int = FIRST, **options) -> EnvParams:
 def settings_of(folder: Path, bundle: Path, **tree) -> LiveSettings:
     agents = {"main": {"model": str(bundle)}}
     return from_tree(
-        {"name": "test", "folder": str(folder), "broker": {"kind": "paper"}, "agents": agents} | tree
+        {"name": "test", "folder": str(folder), "broker": {"kind": "paper"}, "agents": agents}
+        | tree
     )
 
 
