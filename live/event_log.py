@@ -1,5 +1,10 @@
-"""What happened, into the logs and the metrics: a listener that never waits."""
+"""What happened, into the logs and the metrics: a listener that never waits.
 
+It only notes what it is told. The rest is done when the loop has nothing more urgent, for the
+thread that writes logs shares the interpreter with orders under way.
+"""
+
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -46,14 +51,32 @@ log = logging.getLogger("jaxtrade.events")
 
 
 class EventLog:
-    """Called with each event once it is applied."""
+    """Called with each event once it is applied, by the engine's loop; `flush` ends it."""
 
     def __init__(self, engine: "Engine", recorder: Recorder) -> None:
         self._engine = engine
         self._recorder = recorder
+        self._noted: list[tuple[Event, float]] = []
 
     def __call__(self, event: Event) -> None:
-        """Hand an event on."""
+        """Note an event, and what will have changed by the time that there is some."""
+        value = 0.0
+        if isinstance(event, EquityMarked):
+            value = self._engine.account.gross
+        elif isinstance(event, BarDecided):
+            made = self._engine.account.desks[event.agent].made
+            value = 0.0 if made is None else made.duration_ns / 1e3
+        if not self._noted:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._noted.append((event, value))
+
+    def flush(self) -> None:
+        """Hand on what was noted."""
+        noted, self._noted = self._noted, []
+        for event, value in noted:
+            self._hand_on(event, value)
+
+    def _hand_on(self, event: Event, value: float) -> None:
         is_warning = isinstance(event, _WARNINGS) or (
             isinstance(event, Reconciled) and bool(event.mismatches)
         )
@@ -61,14 +84,9 @@ class EventLog:
         if log.isEnabledFor(level):
             log.log(level, type(event).__name__, extra={"event": fields_of(event)})
         if isinstance(event, EquityMarked):
-            self._recorder.equity("", event.at_ns, event.equity, self._engine.account.gross)
+            self._recorder.equity("", event.at_ns, event.equity, value)
         elif isinstance(event, BarDecided):
-            self._decided(event)
-
-    def _decided(self, event: BarDecided) -> None:
-        engine, recorder = self._engine, self._recorder
-        recorder.equity(event.agent, event.at_ns, event.equity, sum(map(abs, event.target)))
-        made = engine.account.desks[event.agent].made
-        if made is not None:
-            recorder.metric("decision_us", event.at_ns, made.duration_ns / 1e3)
-        recorder.metric("reward", event.at_ns, event.reward)
+            exposure = sum(map(abs, event.target))
+            self._recorder.equity(event.agent, event.at_ns, event.equity, exposure)
+            self._recorder.metric("decision_us", event.at_ns, value)
+            self._recorder.metric("reward", event.at_ns, event.reward)

@@ -23,6 +23,7 @@ from jaxtrade.live.event_log import EventLog
 from jaxtrade.live.execution import Execution
 from jaxtrade.live.heartbeat import Heartbeat
 from jaxtrade.live.logs import start_logging
+from jaxtrade.live.pace import steady
 from jaxtrade.live.quotes import Quotes
 from jaxtrade.live.rates import Rates
 from jaxtrade.live.recorder import Recorder
@@ -79,17 +80,21 @@ async def prepared(settings: LiveSettings, broker: Broker) -> AsyncIterator[Engi
         Recorder(settings.path) as recorder,
         recover(settings.path, clock=broker.clock, run_id=run_id) as recovered,
         contextlib.closing(Heartbeat()) as heartbeat,
+        contextlib.ExitStack() as stack,
     ):
         for note in recovered.notes:
             log.warning(note)
         engine = make_engine(settings, recovered, broker, heartbeat=heartbeat)
-        engine.account.books.listeners.append(EventLog(engine, recorder))
+        events = EventLog(engine, recorder)
+        engine.account.books.listeners.append(events)
         control = ControlServer(settings.path, engine)
         await control.start()
+        stack.enter_context(steady())
         try:
             yield engine
         finally:
             await control.stop()
+            events.flush()
 
 
 async def run(settings: LiveSettings) -> str:

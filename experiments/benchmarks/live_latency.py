@@ -55,6 +55,9 @@ PUSH_S = 0.001
 """Between two lots of ticks."""
 
 FLOOD_RATE, SOAK_RATE = 50_000, 1_000
+TICK_MOVE = 2e-6
+"""Standard deviation of a price's move from tick to tick, relative."""
+
 WARM_UP_BARS = 100
 KEPT_EACH = 17
 """Of so many ticks the time of one is kept."""
@@ -258,15 +261,17 @@ class Flood:
 
     async def _push(self, broker: StandIn, symbols: Sequence[str], seconds: float) -> None:
         """Push what is due every millisecond, and be done once all of it was dealt with."""
-        noise = itertools.cycle([random.Random(0).gauss(0.0, 1e-4) for _ in range(9973)])
-        names = itertools.cycle(symbols)
+        source = random.Random(0)
+        moves = itertools.cycle([source.gauss(1.0, TICK_MOVE) for _ in range(9973)])
+        names, prices = itertools.cycle(symbols), broker.prices
         started, pushed = time.perf_counter(), 0
         total = round(self.rate * seconds)
         while pushed < total:
             due = min(round((time.perf_counter() - started) * self.rate), total)
             now_ns = broker.clock.wall_ns()
             for _ in range(due - pushed):
-                broker.push(tick_of(next(names), PRICE * (1.0 + next(noise)), now_ns))
+                name = next(names)
+                broker.push(tick_of(name, prices[name] * next(moves), now_ns))
             pushed = due
             await asyncio.sleep(PUSH_S)
         while broker.waiting:
