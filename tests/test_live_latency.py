@@ -8,10 +8,13 @@ import sys
 from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from jaxtrade import sizing
 from jaxtrade.experiments.benchmarks.live_latency import Flood, bars, flood, run_engine, settings_of
 from jaxtrade.experiments.benchmarks.stand_in import StandIn
+from jaxtrade.live import single
 from jaxtrade.live.clock import SimulatedClock
 from jaxtrade.live.events import BarDecided, CashMoved, OrderInitialized, OrderSubmitted
 from jaxtrade.live.settings import write
@@ -114,6 +117,32 @@ def test_an_engine_starts_without_jax_soon_and_small(tmp_path, bundle):
     assert not found["jax"]
     assert found["cpu_s"] < 1.0
     assert found["mb"] < 200
+
+
+def test_sizes_of_one_symbol_are_those_of_arrays_bit_for_bit():
+    source = np.random.default_rng(0)
+    count = 20_000
+    target = source.choice([0.0, 0.5, -1.0, 1.0, 0.3, 2e6, np.nan], count)
+    target = np.where(source.random(count) < 0.5, target, source.normal(0.0, 1.0, count))
+    lot = np.exp(source.uniform(np.log(1e-7), np.log(0.5), count))
+    lot = np.where(source.random(count) < 0.1, np.abs(target) / source.integers(1, 99, count), lot)
+    lots = source.integers(-50, 50, count) * (source.random(count) < 0.7)
+    weight = np.where(source.random(count) < 0.2, target, lots * lot)
+    band = source.choice([0.0, 0.05, 0.2], count)
+    least = np.where(source.random(count) < 0.5, lot, 0.0)
+    f32 = [each.astype(np.float32) for each in (target, weight, lot, band, least)]
+
+    wanted = sizing.delta_order(f32[0], f32[1], f32[3], f32[4], xp=np)
+    made = [single.delta_order(*each) for each in zip(target, weight, band, least, strict=True)]
+    np.testing.assert_array_equal(np.array(made, np.float32), wanted)
+    assert 0 < np.count_nonzero(wanted) < count
+
+    held = lots.astype(np.int32)
+    with np.errstate(invalid="ignore"):
+        wanted = sizing.lots_order(f32[0], held, f32[2], f32[3], f32[4], xp=np)
+    rows = zip(target, lots.tolist(), lot, band, least, strict=True)
+    np.testing.assert_array_equal([single.lots_order(*each) for each in rows], wanted)
+    assert 0 < np.count_nonzero(wanted) < count
 
 
 def test_worth_follows_prices_and_events():
