@@ -315,7 +315,6 @@ def _weight(event: OrderFilled | FeeReported) -> tuple[Any, ...]:
         -event.at_ns,
         event.side,
         event.symbol,
-        event.middle,
     )
 
 
