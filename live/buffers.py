@@ -10,12 +10,15 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from jaxtrade.specs import CLOCK_FIELDS, HARD_LIMITS, BundleMetadata, JaxtradeError
+from jaxtrade.specs import BINDING_FLAGS, CLOCK_FIELDS, HARD_LIMITS, BundleMetadata, JaxtradeError
 
 F32 = NDArray[np.float32]
 Numbers = NDArray[np.float32] | NDArray[np.int32]
 Told = tuple[F32, F32, F32, F32, F32, F32]
 """Bar, context, clock, mask, account, limits: see `decision.Inputs`."""
+
+NUM_KEPT = BINDING_FLAGS.index("cooldown")
+"""Limits that need no memory, the first of the flags: those that a graph reviews."""
 
 _F32 = np.dtype(np.float32)
 
@@ -95,9 +98,7 @@ class Buffers:
             targets["action"] = self._index = self._indices[nodes.get("action", "tensor(int32)")]
         if "binding" in nodes:
             return _bound(session, sources, targets)
-        self._bind_kept(
-            sum(last - first for name, first, last in map(_part, nodes) if name == "kept")
-        )
+        self._count_kept()
         del targets["binding"]
         return _bound(session, sources, {**targets, "kept": self._kept}, needs_all=False)
 
@@ -114,11 +115,11 @@ class Buffers:
         }
         return _bound(session, sources, {"contributions": self._contributions})
 
-    def _bind_kept(self, size: int) -> None:
-        """Be told which of some limits are kept, instead of the bits of those that bind."""
-        if len(self._kept) != size:
-            self._kept = np.zeros(size, np.bool_)
-            for state in itertools.product((False, True), repeat=size):
+    def _count_kept(self) -> None:
+        """Be told which limits are kept, instead of the bits of those that bind."""
+        if not self._bits:
+            self._kept = np.zeros(NUM_KEPT, np.bool_)
+            for state in itertools.product((False, True), repeat=NUM_KEPT):
                 bits = sum(1 << bit for bit, is_kept in enumerate(state) if not is_kept)
                 self._bits[bytes(state)] = bits
 

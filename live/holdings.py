@@ -2,34 +2,13 @@
 
 import dataclasses
 from decimal import Decimal
-from typing import NamedTuple
 
 from jaxtrade.live.book import Book
-from jaxtrade.live.events import FeeReported, Leg, OrderFilled, PositionAdjusted
-from jaxtrade.live.orders import EXACT, NONE, Order, effective_fee, signed
+from jaxtrade.live.events import Leg, OrderFilled, PositionAdjusted
+from jaxtrade.live.executions import EXACT, NONE, Execution, signed
+from jaxtrade.live.orders import Order
 from jaxtrade.live.records import Position
 from jaxtrade.live.trades import Trades
-
-
-class Execution(NamedTuple):
-    """What is known of one execution; agent: in whose book it is, where no order says so."""
-
-    fill: OrderFilled | None = None
-    reported: FeeReported | None = None
-    agent: str = ""
-
-    @property
-    def fee(self) -> Decimal:
-        """What it has cost."""
-        return effective_fee(self.fill, self.reported)
-
-    @property
-    def at_ns(self) -> int:
-        """UTC of the newest that was told of it."""
-        return max(told.at_ns for told in (self.fill, self.reported) if told is not None)
-
-
-UNHEARD = Execution()
 
 
 def execution_of(order: Order, execution_id: str) -> Execution:

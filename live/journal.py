@@ -63,7 +63,7 @@ __all__ = [
     "read_events",
 ]
 
-BUSY_SECONDS = 0.5
+BUSY_SECONDS = 0.25
 """How long a commit waits for another process that holds the lock; the event loop waits along."""
 
 LOOK_NS = 100 * 10**6
@@ -110,6 +110,7 @@ class Journal:
         self.run_id = ""
         self.orders: Mapping[str, Order] = {}
         self._now = now
+        self._busy_seconds = self._waits_seconds = busy_seconds
         self._is_durable = True
         self._looked_ns = 0
         with one_line_errors(self.path):
@@ -315,5 +316,19 @@ class Journal:
             if durable is not self._is_durable:
                 self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 self._is_durable = durable
-            with transaction(self._db):
-                yield
+            try:
+                with transaction(self._db):
+                    yield
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                    self._wait(0.0)
+                raise
+            self._wait(self._busy_seconds)
+
+    def _wait(self, seconds: float) -> None:
+        """How long to wait for a lock; not at all where it was waited for in vain, so that the
+        event loop goes on while another process holds the journal.
+        """
+        if seconds != self._waits_seconds:
+            self._waits_seconds = seconds
+            self._db.execute(f"PRAGMA busy_timeout = {round(seconds * 1_000)}")

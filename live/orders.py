@@ -18,7 +18,7 @@ import dataclasses
 import enum
 import hashlib
 from collections.abc import Mapping
-from decimal import Context, Decimal
+from decimal import Decimal
 from typing import Any
 
 from jaxtrade.live.events import (
@@ -38,11 +38,8 @@ from jaxtrade.live.events import (
     OrderUnknown,
     Side,
 )
-
-EXACT = Context(prec=400)
-"""Wide enough that no sum or product of prices, quantities and fees is ever rounded."""
-
-NONE = Decimal(0)
+from jaxtrade.live.executions import EXACT as EXACT  # is had from here too
+from jaxtrade.live.executions import NONE, effective_fee, is_newer
 
 CID_LENGTH = 16
 
@@ -242,11 +239,6 @@ class Order:
 _PLACES = tuple(field.name for field in dataclasses.fields(Order) if field.init)
 
 
-def signed(fill: OrderFilled) -> Decimal:
-    """Units that an execution adds to the position."""
-    return fill.quantity if fill.side is Side.BUY else fill.quantity.copy_negate()
-
-
 def begin(event: OrderInitialized) -> Order:
     """The order of an intent that is in the journal."""
     return Order(intent=event.intent, created_ns=event.at_ns)
@@ -269,23 +261,6 @@ def advance(order: Order, event: OrderEvent) -> Order:
     return _with(order, slot, event)
 
 
-def is_newer(known: OrderFilled | FeeReported | None, event: OrderFilled | FeeReported) -> bool:
-    """Whether what is told of an execution replaces what is known: by its revision; of different
-    accounts of the same revision one and the same is chosen, whichever came first.
-    """
-    return known is None or _weight(event) > _weight(known)
-
-
-def effective_fee(fill: OrderFilled | None, reported: FeeReported | None) -> Decimal:
-    """The fee of an execution, told with the fill or apart from it, or with its correction."""
-    if fill is None:
-        return NONE
-    if reported is None:
-        return fill.fee
-    is_superseded = reported.revision < fill.revision and (fill.fee or not fill.quantity)
-    return fill.fee if is_superseded else reported.fee
-
-
 def decision_key(agent: str, symbol: str, start_s: int, leg: str, attempt: int = 0) -> str:
     """What makes an order the only one of its kind: whose, of which bar, for what, which try."""
     return f"{agent}/{symbol}/{start_s}/{leg}/{attempt}"
@@ -302,20 +277,6 @@ def _with(order: Order, slot: str, value: Any) -> Order:
     places = {name: getattr(order, name) for name in _PLACES}
     places[slot] = value
     return Order(**places)
-
-
-def _weight(event: OrderFilled | FeeReported) -> tuple[Any, ...]:
-    if isinstance(event, FeeReported):
-        return event.revision, event.fee, -event.at_ns
-    return (
-        event.revision,
-        event.quantity,
-        event.price,
-        event.fee,
-        -event.at_ns,
-        event.side,
-        event.symbol,
-    )
 
 
 def _counts_more(known: OrderEvent | None, event: OrderEvent) -> bool:

@@ -4,7 +4,8 @@ import enum
 from decimal import Decimal
 
 from jaxtrade.live.events import Leg
-from jaxtrade.live.orders import EXACT, NONE, Order, OrderStatus
+from jaxtrade.live.executions import EXACT, NONE
+from jaxtrade.live.orders import Order, OrderStatus
 from jaxtrade.live.state import State
 
 _EXITS = (Leg.STOP_LOSS, Leg.TAKE_PROFIT)

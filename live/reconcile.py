@@ -35,7 +35,8 @@ from jaxtrade.live.events import (
     TradingState,
     TradingStateChanged,
 )
-from jaxtrade.live.orders import EXACT, NONE, Order, OrderStatus, advance, signed
+from jaxtrade.live.executions import EXACT, NONE, is_sane, signed
+from jaxtrade.live.orders import Order, OrderStatus, advance
 from jaxtrade.live.state import State
 
 ABSENT_NS = 5 * 10**9
@@ -113,14 +114,22 @@ def compare(
     terms: Terms | None = None,
 ) -> Findings:
     """Compare state and broker; see the module. Changes `memory`, not the state."""
-    work = _Comparison(state, snapshot, now_ns, steady_ns, memory, terms or Terms())
+    work = _Comparison(state, _sane(snapshot), now_ns, steady_ns, memory, terms or Terms())
     work.fills()
-    differences = work.differences() if snapshot.is_complete else {}
+    differences = work.differences() if work.snapshot.is_complete else {}
     work.orders(differences)
     work.strangers()
-    if snapshot.is_complete:
+    if work.snapshot.is_complete:
         work.positions(differences)
     return work.findings()
+
+
+def held_by(snapshot: Snapshot) -> dict[str, Decimal]:
+    """Signed units by symbol; several positions of one, where an account hedges, added up."""
+    held: dict[str, Decimal] = {}
+    for position in _sane(snapshot).positions:
+        held[position.symbol] = EXACT.add(held.get(position.symbol, NONE), position.quantity)
+    return held
 
 
 class _Comparison:
@@ -151,8 +160,11 @@ class _Comparison:
     def fills(self) -> None:
         """Executions that are not booked yet, or not in their newest revision."""
         for fill in self.snapshot.fills:
-            order, outside = self.state.order_of(fill), self.state.outside.get(fill.execution_id)
-            if order is None and fill.at_ns <= self.state.forgotten_ns:
+            order, outside = (
+                self.state.register.order_of(fill),
+                self.state.register.outside.get(fill.execution_id),
+            )
+            if order is None and fill.at_ns <= self.state.register.forgotten_ns:
                 continue
             known = outside.fill if order is None and outside is not None else None
             if order is not None:
@@ -176,7 +188,7 @@ class _Comparison:
 
     def differences(self) -> dict[str, Decimal]:
         """By symbol, what the broker holds beyond what will be booked, more than the tolerance."""
-        held = {position.symbol: position.quantity for position in self.snapshot.positions}
+        held = held_by(self.snapshot)
         found = {}
         for symbol in sorted({*held, *self.state.positions}):
             booked = EXACT.add(self.state.quantity(symbol), self.moved.get(symbol, NONE))
@@ -358,3 +370,23 @@ class _Comparison:
 
     def _outside(self, symbol: str, quantity: Decimal) -> None:
         self.excess[symbol] = EXACT.add(self.excess.get(symbol, NONE), quantity)
+
+
+def _sane(snapshot: Snapshot) -> Snapshot:
+    """The snapshot without what is no number; without that it is not complete."""
+    positions = tuple(one for one in snapshot.positions if one.quantity.is_finite())
+    opened = tuple(one for one in snapshot.open_orders if one.filled.is_finite())
+    closed = tuple(one for one in snapshot.closed_orders if one.filled.is_finite())
+    is_whole = (len(positions), len(opened), len(closed)) == (
+        len(snapshot.positions),
+        len(snapshot.open_orders),
+        len(snapshot.closed_orders),
+    )
+    return dataclasses.replace(
+        snapshot,
+        positions=positions,
+        open_orders=opened,
+        closed_orders=closed,
+        fills=tuple(filter(is_sane, snapshot.fills)),
+        is_complete=snapshot.is_complete and is_whole,
+    )

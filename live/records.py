@@ -3,7 +3,7 @@
 import dataclasses
 from decimal import Decimal
 
-from jaxtrade.live.orders import NONE
+from jaxtrade.live.executions import NONE
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,3 +38,24 @@ class Marks:
     peak_equity: float = 0.0
     day: int = -1
     day_start_equity: float = 0.0
+
+    def mark(self, equity: float, day: int) -> None:
+        """The account is worth this now."""
+        if day != self.day:
+            self.day_start_equity = equity if self.day < 0 else self.equity
+            self.day = day
+        self.equity = equity
+        self.peak_equity = max(self.peak_equity, equity)
+
+    def deposit(self, amount: float) -> None:
+        """Money came from outside, or went there: nothing was earned; tell it before the mark that
+        holds it.
+        """
+        if self.day >= 0:
+            self.equity += amount
+            self.peak_equity += amount
+            self.day_start_equity += amount
+
+    def restart(self) -> None:
+        """Measure from here on."""
+        self.peak_equity = self.day_start_equity = self.equity

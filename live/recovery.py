@@ -93,16 +93,24 @@ def recover(folder: Path | str, *, clock: Clock, run_id: str, version: str = "")
     return Recovered(journal=journal, state=state, lock=lock, notes=tuple(problems))
 
 
-def fold(journal: Journal) -> State:
+def fold(journal: Journal, problems: list[str] | None = None) -> State:
     """The state that a journal leads to, from the newest whole snapshot on.
+
+    An event that cannot be applied is told in `problems`, and passed over: it ended the process
+    that met it, and would end every one after it. Without `problems` it is raised.
 
     Raises:
         DamagedError: an event is damaged or missing.
     """
     state = journal.latest_snapshot() or State()
     start = state.last_seq
-    for _, event in journal.read(start):
-        state.apply(event)
+    for seq, event in journal.read(start):
+        try:
+            state.apply(event)
+        except Exception as error:
+            if problems is None:
+                raise
+            problems.append(f"event {seq}, {type(event).__name__}, cannot be applied: {error!r}")
     journal.orders = state.orders
     if state.last_seq - start > SNAPSHOT_AFTER:
         journal.save_snapshot(state)
@@ -118,8 +126,8 @@ def _open(folder: Path, clock: Clock) -> tuple[Journal, State, list[str]]:
         journal = None
         try:
             journal = Journal(path, now=clock.wall_ns)
-            lost = journal.lost
-            return journal, fold(journal), [lost] if lost else []
+            problems = [journal.lost] if journal.lost else []
+            return journal, fold(journal, problems), problems
         except BaseException as error:
             if journal is not None:
                 journal.close()
@@ -128,7 +136,7 @@ def _open(folder: Path, clock: Clock) -> tuple[Journal, State, list[str]]:
             problem = str(error)
     notes = [f"the journal was not usable: {problem}", *_restore(path, folder, clock)]
     journal = Journal(path, now=clock.wall_ns)
-    return journal, fold(journal), notes
+    return journal, fold(journal, notes), notes
 
 
 def _missing(path: Path, folder: Path) -> str:
@@ -237,7 +245,7 @@ def _salvage(damaged: Path, path: Path, clock: Clock) -> int:
     """Append what can still be read after a journal's end to it; how many events."""
     count = 0
     with Journal(path, now=clock.wall_ns) as journal:
-        state = fold(journal)
+        state = fold(journal, [])
         with (
             contextlib.suppress(sqlite3.Error, JaxtradeError),
             contextlib.closing(sqlite3.connect(damaged)) as db,

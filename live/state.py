@@ -13,7 +13,6 @@ the agent that owns the symbol, or for the agent "" where nobody does. The books
 the one of "" are together the account.
 """
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterable
@@ -32,7 +31,6 @@ from jaxtrade.live.events import (
     EquityMarked,
     Event,
     FeeReported,
-    Leg,
     ModelSwapped,
     OrderEvent,
     OrderFilled,
@@ -46,26 +44,16 @@ from jaxtrade.live.events import (
     TradingState,
     TradingStateChanged,
 )
-from jaxtrade.live.holdings import UNHEARD, Execution, Holdings, execution_of
-from jaxtrade.live.orders import (
-    NONE,
-    Order,
-    OrderStatus,
-    advance,
-    begin,
-    is_newer,
-)
+from jaxtrade.live.executions import NONE
+from jaxtrade.live.holdings import Holdings
+from jaxtrade.live.orders import Order, OrderStatus
 from jaxtrade.live.records import AgentRecord, Marks, Position
+from jaxtrade.live.register import Register
 from jaxtrade.live.trades import ClosedTrade, Trades
 from jaxtrade.specs import JaxtradeError
 
 DEPOSIT = "deposit"
 """The reason of a `CashMoved` from or to the outside; anything else moves within the account."""
-
-KEPT_ORDERS = 1_000
-KEPT_NS = 7 * 86_400 * 10**9
-SWEEP_EVERY = 256
-"""New orders between two looks for old ones."""
 
 SEVERITY = (
     TradingState.ACTIVE,
@@ -78,22 +66,17 @@ SEVERITY = (
 class State:
     """The fold; see the module. Fields are to be read, only `apply` changes them.
 
-    orders: by cid, oldest first; outside: executions of orders not ours, by id; forgotten_ns: UTC
-    up to which executions of orders not known are not booked; agents: by name; locks: (protection,
-    symbol) to UTC ns until which it refuses; settings, pending_settings: in force, and from the
-    next bar on; mismatches: of the last reconciliation; last_seq: events applied; order_texts:
-    terminal orders as `state_text` wrote them, which is no part of the state.
+    register, holdings: orders and executions, and what they have moved; agents: by name; locks:
+    (protection, symbol) to UTC ns until which it refuses; settings, pending_settings: in force, and
+    from the next bar on; mismatches: of the last reconciliation; last_seq: events applied.
     """
 
     def __init__(self) -> None:
         self.last_seq = 0
         self.run_id = ""
         self.epoch = 0
-        self.orders: dict[str, Order] = {}
-        self.outside: dict[str, Execution] = {}
-        self.forgotten_ns = 0
-        self.orders_seen = 0
         self.holdings = Holdings()
+        self.register = Register(self.holdings)
         self.agents: dict[str, AgentRecord] = {}
         self.trading = TradingState.ACTIVE
         self.trading_reason = ""
@@ -104,9 +87,6 @@ class State:
         self.settings: dict[str, Any] = {}
         self.pending_settings: dict[str, Any] = {}
         self.mismatches: tuple[str, ...] = ()
-        self.order_texts: dict[str, tuple[Order, str]] = {}
-        self._working: dict[str, Order] = {}
-        self._order_of: dict[str, str] = {}
 
     def apply(self, event: Event) -> None:
         """Take in an event that is in the journal."""
@@ -115,12 +95,17 @@ class State:
         if handler is not None:
             handler(self, event)
         elif isinstance(event, OrderEvent):
-            self._advance(event)
+            self.register.advance(event)
 
     def apply_all(self, events: Iterable[Event]) -> None:
         """Take in events, in this order."""
         for event in events:
             self.apply(event)
+
+    @property
+    def orders(self) -> dict[str, Order]:
+        """By cid, oldest first; those that are long over are dropped."""
+        return self.register.orders
 
     @property
     def positions(self) -> dict[str, Position]:
@@ -144,12 +129,7 @@ class State:
 
     def working_orders(self, *, symbol: str | None = None, agent: str | None = None) -> list[Order]:
         """Orders that are not terminal, of a symbol or an agent where one is given."""
-        return [
-            order
-            for order in self._working.values()
-            if (symbol is None or order.intent.symbol == symbol)
-            and (agent is None or order.intent.agent == agent)
-        ]
+        return self.register.working(symbol, agent)
 
     def quantity(self, symbol: str) -> Decimal:
         """What is held of a symbol, signed units."""
@@ -166,7 +146,7 @@ class State:
         """
         return [
             OrderUnknown(at_ns=at_ns, cid=order.cid, reason=reason)
-            for order in self._working.values()
+            for order in self.working_orders()
             if order.status in (OrderStatus.SUBMITTING, OrderStatus.SUBMITTED)
         ]
 
@@ -197,109 +177,6 @@ class State:
             raise JaxtradeError(f"a state cannot be read: {error!r}") from error
         return state
 
-    # --- orders and executions -----------------------------------------------------------------
-
-    def _initialize(self, event: OrderInitialized) -> None:
-        intent = event.intent
-        if intent.cid in self.orders:
-            return
-        self.keep(begin(event))
-        self.holdings.own(intent.symbol, intent.agent)
-        self.orders_seen += 1
-        if self.orders_seen % SWEEP_EVERY == 0:
-            self._forget(event.at_ns)
-
-    def _advance(self, event: OrderEvent) -> None:
-        order = self.orders.get(event.cid)
-        if order is None:
-            return
-        after = advance(order, event)
-        if after is not order:
-            self.keep(after)
-
-    def order_of(self, event: OrderFilled | FeeReported) -> Order | None:
-        """The order that an execution belongs to: it stays with the first that it was told of, and
-        is found by its own id where it is told without ours.
-        """
-        cid = self._order_of.get(event.execution_id, event.cid)
-        return self.orders.get(cid)
-
-    def _execution(self, event: OrderFilled | FeeReported) -> None:
-        order = self.order_of(event)
-        if order is None:
-            self._execution_outside(event)
-            return
-        outside = self.outside.pop(event.execution_id, None)
-        if outside is not None:  # it was told before without our id
-            self.holdings.change(outside.agent, Leg.CLOSE, outside, UNHEARD)
-            for told in (outside.fill, outside.reported):
-                if told is not None:
-                    self._execution_of(order.cid, told)
-        self._execution_of(order.cid, event)
-
-    def _execution_of(self, cid: str, event: OrderFilled | FeeReported) -> None:
-        if event.cid != cid:
-            event = dataclasses.replace(event, cid=cid)
-        order, name = self.orders[cid], event.execution_id
-        after = advance(order, event)
-        if after is not order:
-            self.keep(after)
-            self._order_of[name] = cid
-            before, now = execution_of(order, name), execution_of(after, name)
-            self.holdings.change(order.intent.agent, order.intent.leg, before, now)
-
-    def _execution_outside(self, event: OrderFilled | FeeReported) -> None:
-        if event.at_ns <= self.forgotten_ns:
-            return
-        before = self.outside.get(event.execution_id, UNHEARD)
-        if isinstance(event, FeeReported):
-            if not is_newer(before.reported, event):
-                return
-            after = before._replace(reported=event)
-        else:
-            if not is_newer(before.fill, event):
-                return
-            after = before._replace(fill=event)
-            if before.fill is None:
-                self.holdings.own(event.symbol, "")
-                after = after._replace(agent=self.owner(event.symbol))
-        self.outside[event.execution_id] = after
-        self.holdings.change(after.agent, Leg.CLOSE, before, after)
-
-    def keep(self, order: Order) -> None:
-        """Put an order in its place; for `apply` and for reading a state."""
-        self.orders[order.cid] = order
-        if order.is_working:
-            self._working[order.cid] = order
-        else:
-            self._working.pop(order.cid, None)
-
-    def load_order(self, order: Order) -> None:
-        """Take an order that was kept; for reading a state."""
-        self.keep(order)
-        for name in (*order.fills, *order.fees):
-            self._order_of[name] = order.cid
-
-    def _forget(self, now_ns: int) -> None:
-        """Drop what is terminal, old and beyond the newest."""
-        limit = now_ns - KEPT_NS
-        spare = len(self.orders) - KEPT_ORDERS
-        old: list[Order] = []
-        for order in self.orders.values():
-            if len(old) >= spare or order.created_ns > limit:
-                break
-            if order.is_terminal and order.updated_ns <= limit:
-                old.append(order)
-        for order in old:
-            self.forgotten_ns = max(self.forgotten_ns, order.updated_ns)
-            del self.orders[order.cid]
-            self.order_texts.pop(order.cid, None)
-            for name in (*order.fills, *order.fees):
-                del self._order_of[name]
-        for name, told in list(self.outside.items()):
-            if told.at_ns <= self.forgotten_ns:
-                del self.outside[name]
-
     # --- positions and money -------------------------------------------------------------------
 
     def _adjust(self, event: PositionAdjusted) -> None:
@@ -307,19 +184,11 @@ class State:
 
     def _cash(self, event: CashMoved) -> None:
         self.holdings.book(event.agent).apply(event)
-        if event.reason == DEPOSIT and self.marks.day >= 0:
-            amount = float(event.amount)
-            self.marks.equity += amount
-            self.marks.peak_equity += amount
-            self.marks.day_start_equity += amount
+        if event.reason == DEPOSIT:
+            self.marks.deposit(float(event.amount))
 
     def _mark(self, event: EquityMarked) -> None:
-        marks = self.marks
-        if event.day != marks.day:
-            marks.day_start_equity = event.equity if marks.day < 0 else marks.equity
-            marks.day = event.day
-        marks.equity = event.equity
-        marks.peak_equity = max(marks.peak_equity, event.equity)
+        self.marks.mark(event.equity, event.day)
 
     # --- agents, states, settings --------------------------------------------------------------
 
@@ -355,7 +224,7 @@ class State:
     def _rearmed(self, event: Rearmed) -> None:
         self.trading, self.trading_reason = TradingState.ACTIVE, event.reason
         self.is_latched = False
-        self.marks.peak_equity = self.marks.day_start_equity = self.marks.equity
+        self.marks.restart()
 
     def _tripped(self, event: ProtectionTripped) -> None:
         key = event.protection, event.symbol
@@ -378,18 +247,18 @@ class State:
 
     def _started(self, event: EngineStarted) -> None:
         self.run_id = event.run_id
-        if not self.forgotten_ns:
+        if not self.register.forgotten_ns:
             # What was traded before the first start is in the positions of the first snapshot.
-            self.forgotten_ns = event.at_ns - 1
+            self.register.forgotten_ns = event.at_ns - 1
 
     def _connected(self, event: BrokerConnected) -> None:
         self.epoch = max(self.epoch, event.epoch)
 
 
 _HANDLERS: dict[type, Callable[[State, Any], None]] = {
-    OrderInitialized: State._initialize,
-    OrderFilled: State._execution,
-    FeeReported: State._execution,
+    OrderInitialized: lambda state, event: state.register.initialize(event),
+    OrderFilled: lambda state, event: state.register.execution(event),
+    FeeReported: lambda state, event: state.register.execution(event),
     PositionAdjusted: State._adjust,
     CashMoved: State._cash,
     EquityMarked: State._mark,

@@ -21,7 +21,7 @@ from jaxtrade.live.events import (
     decode,
     encode,
 )
-from jaxtrade.live.holdings import Execution, Holdings
+from jaxtrade.live.executions import Execution
 from jaxtrade.live.orders import Order, advance, begin
 from jaxtrade.live.records import AgentRecord, Marks, Position
 from jaxtrade.live.trades import Trades
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 VERSION = 1
 """Rises when a state is written, or folded, in another way: what is older is folded anew."""
 
-_PLAIN = ("last_seq", "run_id", "epoch", "forgotten_ns", "orders_seen")
+_PLAIN = ("last_seq", "run_id", "epoch")
 
 
 def write(state: "State") -> str:
@@ -42,7 +42,7 @@ def write(state: "State") -> str:
         for name, value in _small(state).items()
     }
     parts["orders"] = f"[{','.join(_order(state, order) for order in state.orders.values())}]"
-    parts["outside"] = f"[{','.join(map(_outside, state.outside.values()))}]"
+    parts["outside"] = f"[{','.join(map(_outside, state.register.outside.values()))}]"
     return "{" + ",".join(f'"{name}":{parts[name]}' for name in sorted(parts)) + "}"
 
 
@@ -52,11 +52,12 @@ def load(state: "State", tree: dict[str, Any]) -> None:
         raise ValueError(f"version {tree['version']}, this jaxtrade writes {VERSION}")
     for name in _PLAIN:
         setattr(state, name, tree[name])
+    state.register.forgotten_ns, state.register.seen = tree["orders_kept"]
     for begun, told in tree["orders"]:
         order = begin(typing.cast(OrderInitialized, _read("OrderInitialized", begun)))
         for kind, body in told:
             order = advance(order, typing.cast(OrderEvent, _read(kind, body)))
-        state.load_order(order)
+        state.register.load(order)
     for agent, fill, reported in tree["outside"]:
         one = Execution(
             fill=fill and typing.cast(OrderFilled, _read("OrderFilled", fill)),
@@ -65,15 +66,14 @@ def load(state: "State", tree: dict[str, Any]) -> None:
         )
         told = one.fill or one.reported
         assert told is not None
-        state.outside[told.execution_id] = one
-    state.holdings = Holdings(
-        positions={
-            symbol: Position(owner=owner, quantity=Decimal(quantity))
-            for symbol, (owner, quantity) in tree["positions"].items()
-        },
-        books={name: Book.from_json(one) for name, one in tree["books"].items()},
-        trades=Trades.from_json(tree["trades"]),
-    )
+        state.register.outside[told.execution_id] = one
+    holdings = state.holdings
+    holdings.positions = {
+        symbol: Position(owner=owner, quantity=Decimal(quantity))
+        for symbol, (owner, quantity) in tree["positions"].items()
+    }
+    holdings.books = {name: Book.from_json(one) for name, one in tree["books"].items()}
+    holdings.trades = Trades.from_json(tree["trades"])
     state.agents = {name: AgentRecord(**one) for name, one in tree["agents"].items()}
     trading, state.trading_reason, state.is_latched = tree["trading"]
     state.trading = TradingState(trading)
@@ -88,6 +88,7 @@ def _small(state: "State") -> dict[str, Any]:
     return {
         "version": VERSION,
         **{name: getattr(state, name) for name in _PLAIN},
+        "orders_kept": [state.register.forgotten_ns, state.register.seen],
         "positions": {
             symbol: [position.owner, str(position.quantity)]
             for symbol, position in state.positions.items()
@@ -110,14 +111,14 @@ def _outside(one: Execution) -> str:
 
 
 def _order(state: "State", order: Order) -> str:
-    known = state.order_texts.get(order.cid)
+    known = state.register.texts.get(order.cid)
     if known is not None and known[0] is order:
         return known[1]
     begun = encode(OrderInitialized(at_ns=order.created_ns, cid=order.cid, intent=order.intent))
     told = ",".join(f'["{type(one).__name__}",{encode(one)}]' for one in order.events())
     text = f"[{begun},[{told}]]"
     if order.is_terminal:
-        state.order_texts[order.cid] = order, text
+        state.register.texts[order.cid] = order, text
     return text
 
 

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from jaxtrade.live.events import Leg
-from jaxtrade.live.orders import EXACT, NONE
+from jaxtrade.live.executions import EXACT, NONE
 
 KEPT = 200
 """Closed trades that are remembered."""

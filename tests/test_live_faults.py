@@ -1,6 +1,7 @@
 """What a broker, a market, a disk or a policy may do to an engine, and what must hold then."""
 
 import asyncio
+import itertools
 from decimal import Decimal
 
 import numpy as np
@@ -40,10 +41,12 @@ def world(tmp_path_factory):
 def trade(world, tmp_path):
     """Run an engine over the world, with faults; settings by keyword."""
     market, params, bundle = world
+    accounts = itertools.count()
 
-    def traded(faults=None, prepare=None, broker=None, **tree):
+    def traded(faults=None, prepare=None, broker=None, folder="", **tree):
         broker = broker or paper_of(market, params, faults=faults or Faults())
-        return run(settings_of(tmp_path / "account", bundle, **tree), broker, prepare=prepare)
+        folder = tmp_path / (folder or f"account{next(accounts)}")
+        return run(settings_of(folder, bundle, **tree), broker, prepare=prepare)
 
     return traded
 
@@ -136,7 +139,7 @@ def test_fills_while_the_line_was_down_are_booked_before_the_next_decision(trade
             await deal_with(event)
             if isinstance(event, OrderAccepted) and not seen:
                 seen.append(event.cid)
-                engine.account.broker.drop_line("pulled the plug")
+                engine.account.broker.break_connection(bars=1, reason="the plug was pulled")
 
         engine.deal_with = dealt_with
 
@@ -158,7 +161,7 @@ def test_what_others_trade_on_the_account_halts_it(trade, world):
             await deal_with(event)
             count[0] += 1
             if count[0] == 40:
-                engine.account.broker.trade_outside(engine.account.owners.keys().__iter__().__next__(), Decimal(5))
+                engine.account.broker.trade_outside("SYNTH", Decimal(5))
 
         engine.deal_with = dealt_with
 
@@ -219,12 +222,12 @@ def test_without_a_journal_nothing_is_sent_and_nothing_is_forgotten(trade):
 
 def test_a_drawdown_halts_and_outlives_restarts(trade, world, tmp_path):
     limits = {"protections": {"max_drawdown": 0.02, "flatten": True}}
-    ran = trade(**limits)
+    ran = trade(folder="lost", **limits)
     (halt,) = [e for e in ran.of(TradingStateChanged) if e.is_latched]
     assert halt.state is TradingState.HALTED
     assert not [e for e in ran.of(OrderInitialized) if e.at_ns > halt.at_ns]
     assert not any(p.quantity for p in ran.engine.account.state.positions.values())
-    again = trade(broker=ran.engine.account.broker, **limits)
+    again = trade(broker=ran.engine.account.broker, folder="lost", **limits)
     assert again.engine.account.state.trading is TradingState.HALTED
 
 

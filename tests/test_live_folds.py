@@ -21,7 +21,7 @@ from jaxtrade.live.events import (
     OrderUnknown,
     Side,
 )
-from jaxtrade.live.orders import EXACT, NONE, effective_fee, signed
+from jaxtrade.live.executions import EXACT, NONE, effective_fee, signed
 from jaxtrade.live.state import State
 from tests.live_events import START_NS, initialized, intent
 
@@ -117,7 +117,7 @@ def heard(events):
 def check_that_both_end_alike(tales):
     first, second = map(heard, tales)
     assert first.orders == second.orders
-    assert first.outside == second.outside
+    assert first.register.outside == second.register.outside
     assert first.positions == second.positions
     assert {order.cid for order in first.working_orders()} == {
         order.cid for order in second.working_orders()
@@ -140,7 +140,7 @@ def check_against_sums(state):
     pairs = [(fill, order.fees) for order in state.orders.values() for fill in order.fills.values()]
     pairs += [
         (told.fill, {name: told.reported})
-        for name, told in state.outside.items()
+        for name, told in state.register.outside.items()
         if told.fill is not None
     ]
     for fill, fees in pairs:

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import resource
 import shutil
 import sqlite3
 import threading
@@ -270,17 +269,25 @@ def test_a_reader_sees_commits_holds_up_none_and_writes_nothing(opened, path):
 
 
 def test_a_lock_of_another_process_stops_nothing_for_long(opened, path):
-    journal = opened(busy_seconds=0.05)
+    journal = opened(busy_seconds=0.2)
     journal.record([decided()], durable=True)
     before = everything(path)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        for durable in (True, False):
+        began = time.monotonic()
+        for number in range(20):  # it is waited for once
             with pytest.raises(JournalError, match=r"^cannot use the journal .*: .*locked$"):
-                journal.record([decided()], durable=durable, kv={"a": 1})
+                journal.record([decided()], durable=number % 2 == 0, kv={"a": 1})
+        assert 0.2 <= time.monotonic() - began < 2.0
         assert journal.last_seq == 1 and everything(path) == before
         other.execute("ROLLBACK")
-    assert journal.record([decided()], durable=True) == 2
+        assert journal.record([decided()], durable=True) == 2
+        assert journal.record([decided()], durable=True) == 3
+        began = time.monotonic()
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(JournalError):
+            journal.record([decided()], durable=True)
+        assert time.monotonic() - began >= 0.2
 
 
 def test_what_is_no_journal_is_refused(path):
@@ -324,6 +331,7 @@ def test_a_damaged_event_is_found(opened, path, change, problem):
 @contextlib.contextmanager
 def full_disk():
     """No file can grow beyond what the log is laid out to."""
+    resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (journal_db.LOG_BYTES, hard))
     try:

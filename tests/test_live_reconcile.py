@@ -23,7 +23,8 @@ from jaxtrade.live.events import (
     Side,
     TradingState,
 )
-from jaxtrade.live.orders import EXACT, NONE, OrderStatus, signed
+from jaxtrade.live.executions import EXACT, NONE, signed
+from jaxtrade.live.orders import OrderStatus
 from jaxtrade.live.reconcile import External, Memory, Terms, compare
 from jaxtrade.live.state import State
 from tests.live_events import (
@@ -330,6 +331,23 @@ def test_an_incomplete_snapshot_is_never_read_as_flat():
     for _ in range(5):
         assert looks.kinds(seen(complete=False), after_s=60) == []
     assert looks.state.quantity("SPY") == 10
+
+
+def test_what_is_no_number_makes_a_snapshot_incomplete():
+    looks = Looks(state_of(*UNKNOWN))
+    strange = seen(held={"SPY": "NaN"}, opened=[(BUY, "NaN")], fills=[filled(BUY, "NaN")])
+    for _ in range(3):
+        findings = looks.look(strange, after_s=10)
+        assert [type(event) for event in findings.events] == [Reconciled]
+        assert not findings.events[0].is_complete
+    assert looks.state.orders[BUY.cid].status is OrderStatus.UNKNOWN
+
+
+def test_positions_of_one_symbol_are_added_up():
+    looks = Looks(state_of(*SENT, filled(BUY)))
+    parts = [Position(symbol="SPY", quantity=Decimal(part), price=1.0) for part in (14, -4)]
+    snapshot = Snapshot(at_ns=1, equity=1.0, cash=1.0, positions=tuple(parts))
+    assert looks.look(snapshot).pending == ()
 
 
 def test_half_a_step_is_no_difference():

@@ -136,6 +136,24 @@ def test_a_latch_file_holds(start, folder, latch):
         assert fourth.state.trading == latch.lower()  # the journal holds it too
 
 
+def test_an_event_that_cannot_be_applied_does_not_end_every_start(start, monkeypatch):
+    apply = State.apply
+
+    def choke(state, event):
+        apply(state, event)
+        if event == submitted(intent(1)):
+            raise ValueError("what now")
+
+    with start() as first:
+        live(first, some_orders(2))
+        monkeypatch.setattr(State, "apply", choke)
+        with pytest.raises(ValueError, match="what now"):
+            recovery.fold(first.journal)
+    with start() as second:
+        check_reducing(second, "event 7, OrderSubmitted, cannot be applied: ValueError('what now')")
+        assert second.state.quantity("SPY") == 20
+
+
 # --- one engine per folder ---------------------------------------------------------------------
 
 HOLDER = """

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from jaxtrade.live import state as module
+from jaxtrade.live import register
 from jaxtrade.live.events import (
     AgentPaused,
     AgentResumed,
@@ -31,7 +31,8 @@ from jaxtrade.live.events import (
     TradingStateChanged,
 )
 from jaxtrade.live.orders import OrderStatus
-from jaxtrade.live.state import DEPOSIT, KEPT_NS, State
+from jaxtrade.live.register import KEPT_NS
+from jaxtrade.live.state import DEPOSIT, State
 from jaxtrade.specs import JaxtradeError
 from tests.live_events import (
     DAY_NS,
@@ -130,6 +131,26 @@ def test_the_same_execution_is_booked_once_and_a_correction_instead():
     assert state.quantity("SPY") == state.books["ppo"].cash == 0
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"quantity": Decimal("NaN")},
+        {"quantity": Decimal(-1)},
+        {"price": Decimal("Infinity")},
+        {"fee": Decimal("NaN")},
+    ],
+)
+def test_executions_that_are_no_numbers_are_not_booked(wrong):
+    made = intent()
+    state = state_of(initialized(made))
+    digest = state.digest()
+    for one in (filled(made), traded_by_hand("1")):
+        state.apply(dataclasses.replace(one, **wrong))
+    state.apply(fee(made, "NaN"))
+    state.last_seq = 1
+    assert state.digest() == digest
+
+
 def test_a_late_fill_of_a_cancelled_order_is_booked():
     made = intent()
     state = state_of(initialized(made), told(OrderCanceled, made))
@@ -161,7 +182,7 @@ def test_an_execution_that_is_told_with_and_without_our_id_is_booked_once(order)
     paid = dataclasses.replace(fee(made, "2", execution_id="e"), cid="")
     events = list(itertools.permutations([ours, bare, paid]))[order]
     state = state_of(initialized(made), *events)
-    assert state.orders[made.cid].filled == 10 and state.outside == {}
+    assert state.orders[made.cid].filled == 10 and state.register.outside == {}
     assert state.orders[made.cid].fee == 2
     assert state.quantity("SPY") == state.books["ppo"].quantity("SPY") == 10
     assert state.books["ppo"].cash == -1_002
@@ -343,13 +364,13 @@ def test_what_is_kept_stays_bounded_and_old_fills_are_not_booked_again():
     for event in rounds(6_000):
         state.apply(event)
         sizes.append(len(state.orders))
-    assert max(sizes) <= 1_500 + module.SWEEP_EVERY + 2
+    assert max(sizes) <= 1_500 + register.SWEEP_EVERY + 2
     assert state.orders[lasting.cid].is_working  # however old
     old = next(iter(rounds(1)))
     assert old.cid not in state.orders
     held = state.quantity("SPY")
     state.apply(filled(old.intent, at_ns=START_NS))
-    assert state.quantity("SPY") == held and state.outside == {}
+    assert state.quantity("SPY") == held and state.register.outside == {}
     read = State.from_json(state.to_json())
     for event in rounds(300):
         state.apply(event)

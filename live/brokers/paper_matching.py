@@ -120,7 +120,7 @@ def _is_market(order: PaperOrder) -> bool:
 
 def is_reached(order: PaperOrder, low: float, high: float) -> bool:
     """Whether a range of prices comes to the price of an order."""
-    price = float(order.intent.price or 0)
+    price = float(order.price or 0)
     is_below = (order.intent.kind is OrderKind.LIMIT) == (order.intent.side is Side.BUY)
     return low <= price if is_below else high >= price
 
@@ -129,10 +129,10 @@ def _nearest(exits: list[PaperOrder], leg: Leg, held: Decimal) -> list[PaperOrde
     """The exits at the nearest price, if they cover what is held."""
     if not exits:
         return []
-    prices = [each.intent.price or ZERO for each in exits]
+    prices = [each.price or ZERO for each in exits]
     is_highest = (leg is Leg.STOP_LOSS) == (held > 0)
     nearest = max(prices) if is_highest else min(prices)
-    found = [each for each in exits if each.intent.price == nearest]
+    found = [each for each in exits if each.price == nearest]
     return found if sum(each.remaining for each in found) >= abs(held) else []
 
 
@@ -159,11 +159,11 @@ def _first(orders: list[PaperOrder]) -> PaperOrder | None:
 
 
 def _level(order: PaperOrder | None, close: float, kind: OrderKind | None = None) -> float:
-    if order is None or order.intent.price is None:
+    if order is None or order.price is None:
         return NAN
     if kind is not None and order.intent.kind is not kind:
         return NAN
-    return float(order.intent.price) / close - 1.0
+    return float(order.price) / close - 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -305,6 +305,20 @@ def ended_exits(books: Books) -> Events:
         elif intent.parent in books.fired:
             events.append(books.cancel(order, "the other exit has filled"))
     return events
+
+
+def move_exits(books: Books, row: int, entries: dict[str, float]) -> None:
+    """Keep the distance, as a fraction of the price, of exits from the market order that they came
+    with: it was decided at its reference price, and trades in this bar at `entries`.
+    """
+    for order in books.working.values():
+        parent = books.order_of(order.intent.parent) if order.is_exit else None
+        if parent is None or parent.status != "working" or parent.due > row:
+            continue
+        reference, entry = parent.intent.reference_price, entries.get(order.intent.symbol)
+        if reference > 0 and entry is not None and parent.intent.kind is OrderKind.MARKET:
+            order.moved = Decimal(repr(float(order.intent.price or 0) / reference * entry))
+            books.changed.add(order.number)
 
 
 def touch(books: Books, choices: list[Choice], lows: list[float], highs: list[float]) -> None:
