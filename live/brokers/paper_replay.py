@@ -82,7 +82,7 @@ class Replay:
         if self._moves_exits and books.working:
             move_exits(books, row, self._entries(books, row))
         choices = [
-            choose(books, one, row, low, high) if there else NO_CHOICE
+            choose(books, one, row, low, high, in_parts=self._works_on) if there else NO_CHOICE
             for one, low, high, there in zip(self._instruments, lows, highs, is_there, strict=True)
         ]
         asked = ask(books, choices, self._instruments)
