@@ -15,7 +15,7 @@ import math
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from jaxtrade.live.buffers import PART
+from jaxtrade.live.buffers import KEPT, PART
 from jaxtrade.live.graph import Graph, Rewrite, Shape, attributes, renamed
 from jaxtrade.live.simplify import (
     BOOL,
@@ -32,11 +32,12 @@ def in_place(model: ModelProto) -> ModelProto:
     """A model whose inputs and outputs may be parts of what those of another one are."""
     graph = Graph(model)
     settle(graph, (placed, rowed, flattened, along, counted, opposite, standard))
-    graph.apply(loosened)
     graph.apply_to_outputs(unshaped)
     uncounted(graph)
     unpacked(graph)
     taken_apart(graph)
+    unasked(graph)
+    graph.reshape_by(loosened)
     graph.apply(gathered)
     small = graph.finish()
     read = {name for node in graph.nodes for name in node.input}
@@ -242,7 +243,28 @@ def unpacked(graph: Graph) -> None:
     if negated is None or bits is None or bits.tolist() != [1 << n for n in range(bits.size)]:
         return
     kept = negated.input[0]
-    _exchange(graph, "binding", [(f"kept[0:{bits.size}]", kept)])
+    _exchange(graph, "binding", [(f"{KEPT}[0:{bits.size}]", kept)])
+
+
+def unasked(graph: Graph) -> None:
+    """Whether what is requested is finite is not asked here: `OnnxPolicy` sees it, and where it is
+    not runs the bundle's own graph.
+    """
+    outputs = graph.model.graph.output
+    first = [item for item in outputs if item.name == f"{KEPT}[0:1]"]
+    choices = [node for node in graph.nodes if node.op_type == "Where"]
+    asked = [node for node in choices if first and node.input[0] == first[0].name]
+    if len(asked) == 1 and len(graph.readers[first[0].name]) == 1 and _is_finite(graph, asked[0]):
+        outputs.remove(first[0])
+        graph.outputs.discard(first[0].name)
+        graph.apply(lambda _, node: node.input[1] if node == asked[0] else None)
+
+
+def _is_finite(graph: Graph, choice: NodeProto) -> bool:
+    """Whether a choice takes what is requested where all of it is finite."""
+    less = graph.maker(choice.input[0], "Less")
+    size = graph.maker(less.input[0], "Abs") if less is not None else None
+    return size is not None and size.input[0] == choice.input[1] == "requested"
 
 
 def taken_apart(graph: Graph) -> None:
