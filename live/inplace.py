@@ -31,7 +31,7 @@ from jaxtrade.live.simplify import (
 def in_place(model: ModelProto) -> ModelProto:
     """A model whose inputs and outputs may be parts of what those of another one are."""
     graph = Graph(model)
-    settle(graph, (placed, rowed, flattened, along, counted, opposite, standard))
+    settle(graph, (placed, rowed, flattened, along, counted, opposite, standard, folded))
     graph.apply_to_outputs(unshaped)
     uncounted(graph)
     unpacked(graph)
@@ -114,7 +114,8 @@ def rowed(graph: Graph, node: NodeProto) -> Rewrite:
 
 def along(graph: Graph, node: NodeProto) -> Rewrite:
     """What is cut or reduced of a column is that of the row which it is made of."""
-    if node.op_type != "Slice" and not node.op_type.startswith("Reduce"):
+    is_cut = node.op_type in ("Slice", "Gather")
+    if not is_cut and not node.op_type.startswith("Reduce"):
         return None
     before = graph.maker(node.input[0], "Reshape")
     if before is None:
@@ -123,7 +124,7 @@ def along(graph: Graph, node: NodeProto) -> Rewrite:
     if len(column) != 2 or column[1] != 1 or row != (1, column[0]):
         return None
     target = graph.shapes[node.output[0]]
-    if node.op_type == "Slice":
+    if is_cut:
         here = cut(graph, node)
         if here is None or here[1] != 0:
             return None
@@ -134,6 +135,47 @@ def along(graph: Graph, node: NodeProto) -> Rewrite:
         return None
     other = graph.constant(np.asarray([1], np.int64))
     return [graph.make(node.op_type, [before.input[0], other], node.output[0], keepdims=1)]
+
+
+def folded(graph: Graph, node: NodeProto) -> Rewrite:
+    """The scale of account features is in the matrix that they are multiplied with."""
+    if node.op_type != "Gemm" or attributes(node).keys() - {"alpha", "beta"}:
+        return None
+    scaled = graph.maker(node.input[0], "Mul")
+    turned = graph.maker(node.input[1], "Transpose")
+    matrix = graph.constants.get(turned.input[0]) if turned is not None else None
+    factors = graph.constants.get(scaled.input[1]) if scaled is not None else None
+    if scaled is None or matrix is None or factors is None or matrix.ndim != 2:
+        return None
+    shape = graph.shapes[node.input[0]]
+    source = raised(graph, scaled.input[0], shape)
+    if not source or factors.shape != shape or not graph.is_read_once(node.input[0]):
+        return None
+    product = graph.constant((matrix * factors).astype(np.float32))
+    inputs = [source[-1].output[0], product, *node.input[2:]]
+    return [*source, graph.make("Gemm", inputs, node.output[0], transB=1)]
+
+
+def raised(graph: Graph, name: str, shape: Shape) -> list[NodeProto]:
+    """What makes a value in another shape, from an input in that shape and constants alone; none
+    where it is made of more.
+    """
+    nodes: list[NodeProto] = []
+    while name not in graph.inputs:
+        node = graph.maker(name, "Max", "Min")
+        if node is None or len(node.input) != 2 or not graph.is_read_once(name):
+            return []
+        (name, limit), again = node.input, renamed(node, {})
+        if limit not in graph.constants or graph.constants[limit].size != math.prod(shape):
+            return []
+        again.input[1] = graph.constant(graph.constants[limit].reshape(shape))
+        again.output[0] = graph.name()
+        if nodes:
+            nodes[0].input[0] = again.output[0]
+        nodes.insert(0, again)
+    if nodes:
+        nodes[0].input[0] = _part(graph, name, 0, shape)
+    return nodes
 
 
 def loosened(graph: Graph, node: NodeProto) -> Rewrite:
