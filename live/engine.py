@@ -199,13 +199,13 @@ class Engine:
     async def _hear(self, event: OrderEvent) -> None:
         account = self.account
         before = account.state.orders.get(event.cid)
+        if before is None:  # not ours: someone trades by hand, and what follows the broker knows
+            account.execution.needs_evidence = True
+            return
         account.books.observe(event)
         if isinstance(event, OrderFilled):  # what was told to be held is so no more
             account.reported.pop(event.symbol, None)
-        order = account.state.orders.get(event.cid)
-        if order is None:  # not ours: someone traded by hand
-            account.execution.needs_evidence = True
-            return
+        order = account.state.orders[event.cid]
         symbol = order.intent.symbol
         desk = account.owners.get(symbol)
         if desk is None or order is before:

@@ -172,9 +172,10 @@ class Governor:
     async def _enter(self, state: TradingState, reason: str) -> None:
         """What goes with a new state: nothing new works on, and what is to be closed is."""
         account = self._account
+        await account.execution.cancel_openings(reason)
         if state in (TradingState.HALTED, TradingState.KILLED):
             await account.execution.cancel_all(reason)
-        if state is TradingState.HALTED and account.settings.protections.flatten:
+        if state is not TradingState.KILLED and account.settings.protections.flatten:
             self.is_flattening = True
         await self.flatten()
 
