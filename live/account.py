@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import zoneinfo
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 from jaxtrade.live.bookkeeper import Bookkeeper
@@ -42,7 +42,7 @@ class Account:
 
     owners: desk of each symbol; closes: last close, or middle of the last quote; ranges: average
     range of a bar as a fraction of the price; told: what the broker said of the account last;
-    reported: what it said to hold, by symbol; is_connected, is_reconciling: of the session;
+    reported: what it said to hold, by symbol; watch: told of market data, of history too; is_connected, is_reconciling: of the session;
     overdue: symbols whose positions have been without a stop for too long.
     """
 
@@ -60,6 +60,7 @@ class Account:
     ranges: dict[str, float] = dataclasses.field(default_factory=dict)
     reported: dict[str, Decimal] = dataclasses.field(default_factory=dict)
     told: AccountState | None = None
+    watch: Callable[[Tick | Bar], None] = lambda event: None
     is_connected: bool = False
     is_reconciling: bool = True
     epoch: int = 0

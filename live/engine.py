@@ -19,6 +19,8 @@ from jaxtrade.live import commanding
 from jaxtrade.live.account import Account
 from jaxtrade.live.bar_builder import BarBuilder
 from jaxtrade.live.brokers.base import NotConnectedError
+from jaxtrade.live.buffers import F32
+from jaxtrade.live.desk import Desk
 from jaxtrade.live.events import (
     AccountState,
     Bar,
@@ -35,6 +37,7 @@ from jaxtrade.live.events import (
 from jaxtrade.live.governor import Governor
 from jaxtrade.live.house import House
 from jaxtrade.live.meters import Meter
+from jaxtrade.live.rows import Row
 from jaxtrade.live.session import Session
 from jaxtrade.live.status import status_of
 from jaxtrade.live.swaps import Swaps
@@ -47,7 +50,9 @@ YIELD_NS = 2_000_000
 class Engine:
     """One account at work.
 
-    decision_latency: of policies; order_latency: from a bar to what it led to being handed over.
+    decision_latency: of policies; order_latency: from a bar to what it led to being handed over;
+    after_decision: who looks at a decision, its bars and the account f32[3A + 3] that it was made
+    with, once its orders are on their way; they must not fail.
     """
 
     def __init__(self, account: Account, *, folder: Path, beat: Callable[[], object]) -> None:
@@ -64,6 +69,7 @@ class Engine:
         self._stopping = asyncio.Event()
         self.stop_reason = ""
         self._seen_ns = 0
+        self.after_decision: list[Callable[[Desk, Row, F32], None]] = []
 
     # --- life ----------------------------------------------------------------------------------
 
@@ -139,6 +145,7 @@ class Engine:
         account = self.account
         if isinstance(event, Tick | Bar):
             self._seen_ns = account.clock.steady_ns()
+            account.watch(event)
             if isinstance(event, Tick):
                 await self._see_tick(event)
                 return
@@ -168,6 +175,7 @@ class Engine:
         if builder is not None:
             bar = builder.add(tick, account.clock.steady_ns())
             if bar is not None:
+                account.watch(bar)
                 await self._see_bar(bar)
         desk = account.owners.get(tick.symbol)
         if desk is None or not account.see_quote(tick):
@@ -194,6 +202,8 @@ class Engine:
         assert desk.made is not None
         self.decision_latency.add_ns(desk.made.duration_ns)
         self.swaps.follow(desk, row, vector)
+        for look in self.after_decision:
+            look(desk, row, vector)
         await self.governor.look()
 
     async def _hear(self, event: OrderEvent) -> None:
@@ -261,6 +271,7 @@ class Engine:
         for builder in set(self._builders.values()):
             if builder.due_ns is not None and builder.due_ns <= now:
                 for bar in builder.close_due(now):
+                    self.account.watch(bar)
                     await self._see_bar(bar)
 
     def builder_due_ns(self) -> list[int]:

@@ -77,7 +77,7 @@ async def run(settings: LiveSettings) -> str:
         for note in recovered.notes:
             log.warning(note)
         engine = make_engine(settings, recovered, broker, heartbeat=heartbeat)
-        engine.account.books.listeners.append(EventLog(engine, recorder))
+        event_log = EventLog(engine, recorder)
         control = ControlServer(settings.path, engine)
         await control.start()
         loop = asyncio.get_running_loop()
@@ -88,6 +88,7 @@ async def run(settings: LiveSettings) -> str:
             await engine.run()
         finally:
             await control.stop()
+            event_log.close()
     return engine.stop_reason
 
 

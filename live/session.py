@@ -33,6 +33,9 @@ PASSES = 4
 PAUSE_S = 2.6
 """Between them: a second look that proves an order absent comes 5 seconds after the first."""
 
+KEPT_BARS = 2_000
+"""Of the history before, that are shown to who watches market data."""
+
 ALLOTTED = "allotted"
 
 
@@ -257,6 +260,8 @@ class Session:
         for symbol in desk.symbols if count else ():
             bars = await account.broker.history(symbol, bar_seconds=desk.bar_seconds, count=count)
             histories.append(bars)
+            for bar in bars[-KEPT_BARS:]:
+                account.watch(bar)
             if bars:
                 account.closes.setdefault(symbol, bars[-1].close)
         if desk.decider.last_start_s is not None:
