@@ -51,7 +51,7 @@ def explore(head: Head, outputs: jax.Array, epsilon: jax.Array, key: jax.Array) 
     f32[], one of all actions.
     """
     coin_key, action_key = jax.random.split(key)
-    any_action, _ = head.sample(jnp.zeros_like(outputs), action_key)
+    any_action = head.uniform(outputs, action_key)
     best = head.mode(outputs)
     coin = jax.random.uniform(coin_key, outputs.shape[:1]) < epsilon
     return jnp.where(coin.reshape(-1, *(1,) * (best.ndim - 1)), any_action, best)

@@ -10,7 +10,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from jaxtrade.agents import priorities
+from jaxtrade.agents import draws, priorities
 from jaxtrade.agents.devices import share_rows, spread
 from jaxtrade.agents.distributions import Head
 from jaxtrade.agents.priorities import Priorities
@@ -146,7 +146,7 @@ def sample(
     """
     if replay.priorities is None:
         # Uneven by size / 2^32, for half of what `randint` costs.
-        bits = jax.random.bits(key, shape)
+        bits = draws.bits(key, shape)
         index = (bits % replay.size.astype(jnp.uint32)).astype(jnp.int32)
         probability = jnp.broadcast_to(1.0 / replay.size.astype(jnp.float32), shape)
     else:

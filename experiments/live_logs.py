@@ -21,8 +21,8 @@ import pandas as pd
 
 from jaxtrade import features
 from jaxtrade.barfile import BAR_COLUMNS, PRICE_COLUMNS, STAMP_COLUMNS, read_file
-from jaxtrade.live.commands import account_folder
 from jaxtrade.live.events import BarDecided, decode
+from jaxtrade.live.folders import account_folder
 from jaxtrade.live.journal import open_readonly
 from jaxtrade.live.recorder import FILE as METRICS
 from jaxtrade.market import Market

@@ -27,6 +27,7 @@ def paper_broker(
     clock: Clock | None = None,
     speed: float = 0.0,
     with_quotes: bool = False,
+    moves_exits: bool = False,
     faults: Faults | None = None,
 ) -> PaperBroker:
     """A paper account on the test span of a run, or on all of the data that the overrides name.
@@ -40,7 +41,8 @@ def paper_broker(
     """
     folders = [runs] if isinstance(runs, str | Path) else list(runs)
     venues = [venue(*run_market(run, data_overrides)) for run in folders]
-    feed = Replay(venues[0] if len(venues) == 1 else joined(venues))
+    place = venues[0] if len(venues) == 1 else joined(venues)
+    feed = Replay(place, moves_exits=moves_exits)
     return PaperBroker(
         feed, path=path, clock=clock, speed=speed, with_quotes=with_quotes, faults=faults
     )

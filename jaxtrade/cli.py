@@ -209,7 +209,13 @@ def kill(
     It needs no engine and has a connection of its own. Only `rearm` lets an engine trade again.
     """
     arguments = {"reason": reason, "flatten": flatten, "timeout_s": timeout}
-    _call("live.commands:kill", folder=folder, **arguments)
+    _call("live.emergency:kill", folder=folder, **arguments)
+
+
+@app.command()
+def alerts(*, folder: Folder = None, debug: Debug = False) -> None:
+    """Send a test message over every channel of an account."""
+    _call("live.alerts.trial:try_channels", folder=folder)
 
 
 @app.command()
@@ -238,7 +244,7 @@ def rearm(
     debug: Debug = False,
 ) -> None:
     """Lift a kill, a halt or a breaker."""
-    _call("live.commands:rearm", folder=folder, reason=reason)
+    _call("live.emergency:rearm", folder=folder, reason=reason)
 
 
 def _ask(request: str, folder: str | None, **arguments: Any) -> None:

@@ -173,6 +173,7 @@ class Account:
             positions={symbol: held.quantity for symbol, held in state.positions.items()},
             orders=orders,
             owners={symbol: desk.name for symbol, desk in self.owners.items()},
+            stop_losses={name: desk.settings.stop_loss for name, desk in self.desks.items()},
             agents={name: state.books[name].value(self.closes) for name in self.desks},
             decision_keys=DecisionKeys(state),
             equity=self.equity,

@@ -40,6 +40,9 @@ _EXACT = Context(prec=200)
 
 _NONE = Decimal(0)
 
+Execution = tuple[Decimal, Decimal, float]
+"""Signed quantity, price, and middle of bid and ask then, 0 where it is not known."""
+
 
 @dataclasses.dataclass(slots=True)
 class Holding:
@@ -106,19 +109,26 @@ class Book:
         holding = self.holdings.get(symbol)
         return _NONE if holding is None else holding.quantity
 
-    def fill(self, symbol: str, quantity: Decimal, price: Decimal) -> None:
-        """An execution of a signed quantity; its fee is paid apart."""
-        self._trade(symbol, quantity, _EXACT.multiply(quantity, price), price)
-
-    def correct(
-        self, symbol: str, wrong: tuple[Decimal, Decimal], right: tuple[Decimal, Decimal]
-    ) -> None:
-        """Replace an execution that was booked by what it really was; each (signed quantity,
-        price), a quantity of 0 for one that never was.
+    def fill(self, symbol: str, quantity: Decimal, price: Decimal, middle: float = 0.0) -> None:
+        """An execution of a signed quantity; its fee is paid apart. middle: between bid and ask
+        then, from which the position counts what it earns; 0 for the price.
         """
+        self.cash = _EXACT.subtract(self.cash, _EXACT.multiply(quantity, price))
+        middle = middle or float(price)
+        self._trade(symbol, quantity, float(quantity) * middle, middle)
+
+    def correct(self, symbol: str, wrong: Execution, right: Execution) -> None:
+        """Replace an execution that was booked by what it really was; of a quantity of 0 where it
+        never was.
+        """
+        amounts = (_EXACT.multiply(quantity, price) for quantity, price, _ in (right, wrong))
+        self.cash = _EXACT.subtract(self.cash, _EXACT.subtract(*amounts))
+        worth, before = (
+            float(quantity) * (middle or float(price)) for quantity, price, middle in (right, wrong)
+        )
+        last = right if right[0] else wrong
         quantity = _EXACT.subtract(right[0], wrong[0])
-        amount = _EXACT.subtract(_EXACT.multiply(*right), _EXACT.multiply(*wrong))
-        self._trade(symbol, quantity, amount, right[1] if right[0] else wrong[1])
+        self._trade(symbol, quantity, worth - before, last[2] or float(last[1]))
 
     def pay(self, amount: Decimal) -> None:
         """A fee, or the change of one; negative for a rebate."""
@@ -189,21 +199,20 @@ class Book:
         }
         return cls(**{**tree, "cash": Decimal(tree["cash"]), "holdings": holdings})
 
-    def _trade(self, symbol: str, quantity: Decimal, amount: Decimal, price: Decimal) -> None:
-        """Change a position by a quantity for an amount of cash, about `price` each."""
-        self.cash = _EXACT.subtract(self.cash, amount)
+    def _trade(self, symbol: str, quantity: Decimal, worth: float, price: float) -> None:
+        """Change a position by a quantity that was worth an amount, about `price` each."""
         held = self.holdings.get(symbol)
         if held is None:
             if quantity:
-                self.holdings[symbol] = Holding(quantity=quantity, price=float(price))
+                self.holdings[symbol] = Holding(quantity=quantity, price=price)
             return
         before, held.quantity = held.quantity, _EXACT.add(held.quantity, quantity)
         if not held.quantity:
             del self.holdings[symbol]
         elif (before > 0) == (held.quantity > 0):
-            held.gain += float(quantity) * held.price - float(amount)
+            held.gain += float(quantity) * held.price - worth
         else:
-            self.holdings[symbol] = Holding(quantity=held.quantity, price=float(price))
+            self.holdings[symbol] = Holding(quantity=held.quantity, price=price)
 
     def _growth(self, equity: float) -> float:
         """Return of the bar that ends with this equity."""

@@ -118,6 +118,8 @@ class Engine:
                 async for event in events:
                     async with self._one_at_a_time:
                         await self.deal_with(event)
+                    if not self.account.is_connected:
+                        break
                     now = clock.steady_ns()
                     if now - since > YIELD_NS:
                         await asyncio.sleep(0)
@@ -152,7 +154,6 @@ class Engine:
                 account.execution.needs_evidence = True
         elif isinstance(event, BrokerDisconnected):
             self.session.lost(event.reason)
-            self.house.wants_connection = True
         elif isinstance(event, BrokerConnected):
             pass  # of `connect`, which the session has dealt with
         else:
@@ -198,13 +199,13 @@ class Engine:
     async def _hear(self, event: OrderEvent) -> None:
         account = self.account
         before = account.state.orders.get(event.cid)
+        if before is None:  # not ours: someone trades by hand, and what follows the broker knows
+            account.execution.needs_evidence = True
+            return
         account.books.observe(event)
         if isinstance(event, OrderFilled):  # what was told to be held is so no more
             account.reported.pop(event.symbol, None)
-        order = account.state.orders.get(event.cid)
-        if order is None:  # not ours: someone traded by hand
-            account.execution.needs_evidence = True
-            return
+        order = account.state.orders[event.cid]
         symbol = order.intent.symbol
         desk = account.owners.get(symbol)
         if desk is None or order is before:
@@ -226,7 +227,6 @@ class Engine:
             builder.begin(now_ns)
         for symbol, desk in self.account.owners.items():
             await self.trading.protect(desk, symbol)
-        self.house.wants_connection = False
 
     async def _close(self) -> None:
         """The end: positions are kept or closed, as the settings say."""

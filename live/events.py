@@ -173,6 +173,8 @@ class OrderFilled(OrderEvent):
     """An execution, or with a higher `revision` of the same `execution_id` its correction.
 
     A correction replaces quantity, price and fee; a quantity of 0 takes the execution back.
+    middle: price between bid and ask at that moment, 0 where it is not known: what a position has
+    earned without costs is counted from there.
     """
 
     execution_id: str
@@ -182,6 +184,7 @@ class OrderFilled(OrderEvent):
     price: Decimal
     fee: Decimal = Decimal(0)
     revision: int = 0
+    middle: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,6 +14,7 @@ from jaxtrade.live.clock import Clock
 from jaxtrade.live.events import (
     BrokerError,
     Event,
+    Leg,
     OrderEvent,
     OrderInitialized,
     OrderIntent,
@@ -92,6 +93,12 @@ class Execution:
         watch = self._watched.setdefault(order.cid, Watch())
         if not watch.cancel_ns:
             await self._ask_to_cancel(order, watch, reason)
+
+    async def cancel_openings(self, reason: str) -> None:
+        """Cancel the orders of policies; what guards or closes a position works on."""
+        for order in self._books.state.working_orders():
+            if order.intent.leg is Leg.TARGET and not order.intent.reduce_only:
+                await self.cancel(order, reason)
 
     async def cancel_all(self, reason: str) -> None:
         """Cancel whatever works, ours or not, also where the journal takes nothing."""

@@ -74,4 +74,5 @@ def _weight(event: OrderFilled | FeeReported) -> tuple[Any, ...]:
         event.side,
         event.symbol,
         event.cid,
+        event.middle,
     )

@@ -24,6 +24,9 @@ from jaxtrade.live.settings import LiveSettings, changed, write
 from jaxtrade.live.trading import Trading
 from jaxtrade.specs import JaxtradeError
 
+CLOSE_NS = 3_000_000_000
+"""How long closing orders are given before whatever is left is closed again."""
+
 
 class Governor:
     """The trading state of one account."""
@@ -33,6 +36,7 @@ class Governor:
         self._trading = trading
         self._folder = folder
         self.is_flattening = False
+        self._closed_ns = 0
 
     def begin(self) -> None:
         """Take up what a kill had begun; its latch is in the state already."""
@@ -77,23 +81,31 @@ class Governor:
         state = self._account.state.trading
         if state is not TradingState.KILLED and is_latched(self._folder, Latch.KILLED):
             found = latched(self._folder, Latch.KILLED)
-            assert found is not None
+            if found is None:  # lifted between the two looks
+                return
             self.is_flattening |= found.flatten
             self._change(TradingState.KILLED, found.reason, is_latched=True)
             await self._enter(TradingState.KILLED, found.reason)
 
     async def flatten(self) -> None:
-        """Close whatever the broker holds, over and over until it holds nothing."""
+        """Close whatever the broker holds, over and over until it holds nothing. What was sent is
+        given some seconds: closing sooner could close a position twice, and so open another.
+        """
         account = self._account
         if not self.is_flattening or not account.is_connected:
+            return
+        now = account.clock.steady_ns()
+        if self._closed_ns and now - self._closed_ns < CLOSE_NS:
             return
         try:
             snapshot = await account.broker.snapshot()
             if snapshot.is_complete and not any(each.quantity for each in snapshot.positions):
                 self.is_flattening = bool(snapshot.open_orders)
+                self._closed_ns = 0
                 if snapshot.open_orders:
                     await account.broker.cancel_all_orders()
                 return
+            self._closed_ns = now
             await account.broker.close_all_positions()
         except NotConnectedError:
             return
@@ -160,9 +172,10 @@ class Governor:
     async def _enter(self, state: TradingState, reason: str) -> None:
         """What goes with a new state: nothing new works on, and what is to be closed is."""
         account = self._account
+        await account.execution.cancel_openings(reason)
         if state in (TradingState.HALTED, TradingState.KILLED):
             await account.execution.cancel_all(reason)
-        if state is TradingState.HALTED and account.settings.protections.flatten:
+        if state is not TradingState.KILLED and account.settings.protections.flatten:
             self.is_flattening = True
         await self.flatten()
 

@@ -74,7 +74,7 @@ class Holdings:
         book = self.book(agent)
         self._move(fill.symbol, quantity)
         if quantity:
-            book.fill(fill.symbol, quantity, fill.price)
+            book.fill(fill.symbol, quantity, fill.price, fill.middle)
             self.trades.fill(agent, fill.symbol, quantity, fill.price, leg, fill.at_ns)
 
     def _correct(self, agent: str, leg: Leg, wrong: OrderFilled, right: OrderFilled | None) -> None:
@@ -83,7 +83,10 @@ class Holdings:
         was, quantity = signed(wrong), NONE if right is None else signed(right)
         more = EXACT.subtract(quantity, was)
         self._move(symbol, more)
-        self.book(agent).correct(symbol, (was, wrong.price), (quantity, price))
+        middle = 0.0 if right is None else right.middle
+        self.book(agent).correct(
+            symbol, (was, wrong.price, wrong.middle), (quantity, price, middle)
+        )
         amount = EXACT.subtract(EXACT.multiply(quantity, price), EXACT.multiply(was, wrong.price))
         at_ns = wrong.at_ns if right is None else right.at_ns
         self.trades.correct(agent, symbol, more, amount, leg, at_ns)

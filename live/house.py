@@ -21,8 +21,8 @@ TURN_S = 0.25
 class House:
     """The deadlines of an engine.
 
-    wants_connection: the connection was lost and is to be taken up again. What is done every so
-    often goes by the machine's clock; what waits for an answer, by the broker's.
+    What is done every so often goes by the machine's clock; what waits for an answer, by the
+    broker's.
     """
 
     def __init__(self, engine: "Engine", beat: Callable[[], object]) -> None:
@@ -33,7 +33,6 @@ class House:
         self._machine = SystemClock()
         self._backed_up_ns = self._compared_ns = self._machine.steady_ns()
         self._backup: asyncio.Task[None] | None = None
-        self.wants_connection = False
 
     async def keep(self) -> None:
         """Until it is cancelled."""

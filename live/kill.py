@@ -3,6 +3,8 @@
 First the latch, durably, so that no engine trades again before a person says so; then the engine is
 told, if it listens; meanwhile, over this process's own connection, everything that works is
 cancelled and, where asked to, every position closed, until the broker itself says that it is done.
+An engine that was told closes first, so that no position is closed by both; this process does when
+the engine was silent, or has not done it in time.
 It needs neither the engine nor its journal.
 
 An account on paper is a file, so an engine that is stopped in the middle of writing to it holds up
@@ -13,6 +15,7 @@ import asyncio
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from jaxtrade.live.brokers.base import Broker, NotConnectedError, Snapshot
 from jaxtrade.live.brokers.making import make_broker
@@ -66,7 +69,7 @@ def kill(
     set_latch(folder, Latch.KILLED, reason, flatten=flatten)
     settings = read(folder)
 
-    def tell() -> str:
+    def tell() -> Answer:
         return _tell(folder, reason, flatten)
 
     async def run() -> Outcome:
@@ -76,20 +79,26 @@ def kill(
     return asyncio.run(run())
 
 
-def _tell(folder: Path | str, reason: str, flatten: bool) -> str:
-    """What the engine says to being killed."""
+class Answer(NamedTuple):
+    """What the engine says to being killed, and whether it has heard it at all."""
+
+    is_heard: bool
+    text: str
+
+
+def _tell(folder: Path | str, reason: str, flatten: bool) -> Answer:
     try:
         ask(folder, "kill", timeout_s=ENGINE_S, reason=reason, flatten=flatten)
     except NotRunningError as error:
-        return str(error)
+        return Answer(False, str(error))
     except JaxtradeError as error:
-        return f"the engine refused: {error}"
-    return "the engine stopped trading"
+        return Answer(False, f"the engine refused: {error}")
+    return Answer(True, "the engine stopped trading")
 
 
 async def sweep(
     broker: Broker,
-    tell: Callable[[], str],
+    tell: Callable[[], Answer],
     *,
     flatten: bool,
     timeout_s: float,
@@ -98,19 +107,20 @@ async def sweep(
     """Cancel, and close where `flatten`, until a complete snapshot shows nothing more to do."""
     clock = clock or SystemClock()
     started = clock.steady_ns()
-    telling = asyncio.create_task(asyncio.to_thread(tell))
     cleaner = _Cleaner(broker, flatten, clock)
+    telling = asyncio.create_task(asyncio.to_thread(tell))
+    telling.add_done_callback(lambda task: cleaner.begin_closing(task.result()))
     problem = f"not done in {timeout_s:g} s"
     try:
         async with asyncio.timeout(timeout_s):
             await cleaner.until_done()
-            engine = await telling
+            await telling
             await cleaner.until_done()  # what the engine sent before it was told
         problem = ""
     except TimeoutError:
         problem = f"{problem}: {cleaner.problem}" if cleaner.problem else problem
-        engine = await telling
     finally:
+        engine = (await telling).text
         await _disconnect(broker)
     seen = cleaner.snapshot
     return Outcome(
@@ -132,9 +142,16 @@ class _Cleaner:
         self._broker = broker
         self._flatten = flatten
         self._clock = clock
+        self._may_begin = False
         self._closed_ns: int | None = None
         self.snapshot = Snapshot(at_ns=0, equity=0.0, cash=0.0, is_complete=False)
         self.problem = ""
+
+    def begin_closing(self, answer: Answer) -> None:
+        """Positions may be closed from now on, or later where the engine has begun to."""
+        self._may_begin = True
+        if answer.is_heard and self._flatten:
+            self._closed_ns = self._clock.steady_ns()
 
     async def until_done(self) -> None:
         """Return once there is nothing left to do."""
@@ -181,7 +198,8 @@ class _Cleaner:
         """Whether something is, or may be, held, and nothing works that could change it."""
         seen = self.snapshot
         held = any(each.quantity for each in seen.positions) or not seen.is_complete
-        return self._flatten and held and not seen.open_orders and not self._is_closing()
+        is_idle = self._may_begin and not seen.open_orders and not self._is_closing()
+        return self._flatten and held and is_idle
 
     def _is_done(self) -> bool:
         """Whether the broker has proved it; an incomplete snapshot proves nothing."""

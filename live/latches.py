@@ -49,7 +49,7 @@ def set_latch(folder: Path | str, latch: Latch, reason: str, *, flatten: bool = 
     before = latched(folder, latch)
     if before is not None:
         reason, flatten = before.reason, flatten or before.flatten
-    made = Latched(reason=reason, by=_person(), at=_now(), flatten=flatten)
+    made = Latched(reason=reason, by=person(), at=_now(), flatten=flatten)
     if before is not None and before.flatten == flatten:
         return before
     try:
@@ -93,7 +93,7 @@ def lift(folder: Path | str, reason: str) -> list[Latch]:
                 "latch": latch,
                 "was": None if was is None else dataclasses.asdict(was),
                 "reason": reason,
-                "by": _person(),
+                "by": person(),
                 "at": _now(),
             }
             with open(Path(folder) / LIFTED, "a", encoding="utf-8") as file:
@@ -111,9 +111,9 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _person() -> str:
+def person() -> str:
     """Who runs this process, as far as the machine knows."""
     try:
         return getpass.getuser()
-    except (OSError, KeyError):
+    except (OSError, KeyError, ImportError):
         return "unknown"

@@ -19,6 +19,7 @@ from jaxtrade.live.events import (
     BrokerDisconnected,
     CashMoved,
     Event,
+    TradingState,
 )
 from jaxtrade.live.execution import SECOND
 from jaxtrade.live.orders import EXACT, OrderStatus
@@ -163,10 +164,15 @@ class Session:
             self.excess = dict(found.excess)
 
     def _terms(self) -> reconcile.Terms:
-        """How to compare."""
+        """How to compare. What is closed without an order of ours while nothing is traded, by the
+        kill switch or a limit, is no surprise.
+        """
         account = self._account
+        external = reconcile.External(account.settings.engine.external)
+        if account.trading in (TradingState.HALTED, TradingState.KILLED):
+            external = reconcile.External.ADOPT
         return reconcile.Terms(
-            external=reconcile.External(account.settings.engine.external),
+            external=external,
             steps={name: known.quantity_step for name, known in account.instruments.items()},
             owners={symbol: desk.name for symbol, desk in account.owners.items()},
             prices=account.closes,

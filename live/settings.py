@@ -112,10 +112,6 @@ class AgentSettings:
             require_seconds("max_order_age_s", self.max_order_age_s)
         require(self.shadow_bars >= 0, "shadow_bars", self.shadow_bars, "0 or more")
 
-    def order_age_s(self, bar_seconds: int) -> float:
-        """Seconds after which an order that is not filled is cancelled."""
-        return 2.0 * bar_seconds if self.max_order_age_s is None else self.max_order_age_s
-
     def reviewed_by(self, limits: RiskLimits) -> RiskLimits:
         """The limits of the risk review: those of the bundle with the agent's own over them."""
         given: dict[str, Any] = dict(self.limits)

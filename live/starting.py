@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from jaxtrade.live.commands import PERIOD_S, account_folder
+from jaxtrade.live.commands import PERIOD_S
 from jaxtrade.live.compose import compose
 from jaxtrade.live.control import NotRunningError, ask
+from jaxtrade.live.folders import account_folder
 from jaxtrade.live.journal_status import status as status_of
 from jaxtrade.live.settings import FILE, LiveSettings, read, write
 from jaxtrade.live.view import picture
@@ -25,6 +26,9 @@ from jaxtrade.specs import JaxtradeError
 
 CONSOLE_LOG = "console.log"
 """What the processes of an account print, in its logs folder."""
+
+BOOKS = ("journal.db", "paper.db")
+"""What an account has that has begun to trade."""
 
 SUPERVISOR = ("-m", "jaxtrade.live.supervisor")
 """What Python is started with, before the folder."""
@@ -71,7 +75,8 @@ def _make_room(settings: LiveSettings, *, fresh: bool) -> None:
             f"{settings.folder}: an engine trades there already; jaxtrade stop ends it, "
             "name=OTHER makes another account"
         )
-    if not (settings.path / FILE).exists():
+    begun = any((settings.path / name).exists() for name in BOOKS)
+    if not begun or not (settings.path / FILE).exists():
         return
     if fresh:
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")

@@ -1,5 +1,6 @@
 """From a row of bars to orders: decide, plan, guard, write down, send; and exits of positions."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from jaxtrade.live.account import Account
 from jaxtrade.live.desk import Desk
 from jaxtrade.live.events import (
     AgentPaused,
+    BarDecided,
     EquityMarked,
     Event,
     Leg,
@@ -52,7 +54,7 @@ class Trading:
                 await account.execution.cancel(order, "not filled in time")
         plan, verdict = Plan(), made.held
         if not made.held:
-            plan = self._plan(desk, marked.equity)
+            plan = self._plan(desk, 0.0 if marked.is_ruined else marked.equity)
             verdict = "" if plan.intents or plan.cancels or plan.waiting else "held"
         allowed, denied = self._review(plan.intents)
         verdict = verdict or _verdict(plan, allowed, denied)
@@ -115,10 +117,11 @@ class Trading:
         if not quantity or account.broker.capabilities.holds_exits:
             return
         entry = account.state.trades.entries().get(symbol, price)
-        if exits.breached(account.terms(desk), quantity, entry, price) is not None:
-            await self.close(desk, symbol)
+        leg = exits.breached(account.terms(desk), quantity, entry, price)
+        if leg is not None:
+            await self.close(desk, symbol, leg=leg)
 
-    async def close(self, desk: Desk, symbol: str) -> None:
+    async def close(self, desk: Desk, symbol: str, *, leg: Leg = Leg.CLOSE) -> None:
         """Close a position at the market."""
         account = self._account
         equity = account.state.books[desk.name].value(account.closes)
@@ -128,6 +131,7 @@ class Trading:
             account.scene(desk, equity),
             start_s=0 if desk.made is None else desk.made.start_s,
             attempt=self._attempt(desk, symbol),
+            leg=leg,
         )
         await self.carry_out(plan)
 
@@ -211,8 +215,9 @@ class Trading:
             return
         try:
             await account.execution.submit(allowed, before=events, carries=carries)
-        except JournalError:  # nothing of it was sent; that it was decided stays known
-            account.books.observe(*events, carries=carries)
+        except JournalError as error:  # nothing of it was sent; that it was decided stays known
+            told = [_not_sent(event, str(error)) for event in events]
+            account.books.observe(*told, carries=carries)
 
     def _pause(self, desk: Desk, reason: str) -> list[Event]:
         record = self._account.state.agents.get(desk.name)
@@ -231,6 +236,13 @@ class Trading:
         """A number that no exit of this decision in this symbol has had."""
         desk.attempts[symbol] = desk.attempts.get(symbol, 0) + 1
         return desk.attempts[symbol]
+
+
+def _not_sent(event: Event, why: str) -> Event:
+    """A decision whose orders could not be journalled."""
+    if not isinstance(event, BarDecided):
+        return event
+    return dataclasses.replace(event, verdict=f"not sent: {why}")
 
 
 def _verdict(plan: Plan, allowed: Sequence[OrderIntent], denied: Sequence[Event]) -> str:

@@ -67,10 +67,8 @@ def params_of(market: Market, first: int = FIRST, **options) -> EnvParams:
 
 
 def settings_of(folder: Path, bundle: Path, **tree) -> LiveSettings:
-    agents = {"main": {"model": str(bundle)}}
-    return from_tree(
-        {"name": "test", "folder": str(folder), "broker": {"kind": "paper"}, "agents": agents} | tree
-    )
+    tree = {"agents": {"main": {"model": str(bundle)}}, "broker": {"kind": "paper"}} | tree
+    return from_tree({"name": "test", "folder": str(folder)} | tree)
 
 
 def paper_of(market: Market, params: EnvParams, **options) -> PaperBroker:

@@ -1,5 +1,6 @@
 """The `jaxtrade` command as people use it: what it does, and its one line when it cannot."""
 
+import json
 import os
 import pathlib
 import signal
@@ -208,3 +209,23 @@ def test_it_starts_without_jax() -> None:
         env={**os.environ},
     )
     assert time.perf_counter() - started < 5
+
+
+@pytest.mark.slow
+def test_the_run_trades_on_paper_until_its_data_are_over(run, tmp_path) -> None:
+    """Supervisor, engine and alert worker as processes; then what is left of it is looked at."""
+    folder = f"folder={tmp_path}/account"
+    done = jaxtrade("live", "broker=paper", f"model={run}", folder, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "stopped: the data are over" in done.stdout
+    account = ("--folder", tmp_path / "account")
+    status = json.loads(jaxtrade("status", "--json", *account).stdout)
+    assert status["state"] == "active"
+    assert status["equity"] > 0
+    (agent,) = status["agents"]
+    assert agent["name"] == "main"
+    table = tmp_path / "logs.csv"
+    assert jaxtrade("logs", table, *account).returncode == 0
+    rows = table.read_text().splitlines()
+    assert rows[0].startswith("timestamp,agent,symbol,price,")
+    assert len(rows) > 200

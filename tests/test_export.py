@@ -1,3 +1,4 @@
+import base64
 import collections
 import dataclasses
 
@@ -11,6 +12,7 @@ import pytest
 from jaxtrade.envs import Levels
 from jaxtrade.indicators import INDICATORS
 from jaxtrade.live import export
+from jaxtrade.live.policy import FAST_KEY, OnnxPolicy
 from jaxtrade.live.simplify import simplify
 from jaxtrade.market import Market
 from jaxtrade.specs import FeatureSpec, JaxtradeError
@@ -23,6 +25,7 @@ from tests.bundles import (
     metadata_of,
     network_policy,
     normaliser,
+    of_levels,
     rows_of,
 )
 from tests.markets import random_frame
@@ -295,3 +298,78 @@ def test_half_of_the_nodes_of_a_decision_go(monkeypatch):
     assert before > 180
     assert deciding < 115
     assert explaining < 55
+
+
+def test_an_elementwise_node_of_more_axes_keeps_them():
+    # a constant must not be widened to fewer axes than what it is added to has
+    spec = FeatureSpec(names=("ema_10",), window=2)
+
+    def assess(obs, hidden):
+        bad = jnp.where(obs.market[:, -1, :1] > 0, 1.0, 0.0)
+        return jnp.asarray([[0.0, 0.0, 1.0]]) + bad, jnp.zeros(1), hidden
+
+    policy = of_levels(spec, normaliser(spec), assess)
+    assert exported(policy).decide(**facts()).action == 2
+
+
+# The graph that is run
+
+
+PART_COUNT = 90
+"""Nodes of the graph that is run for two layers of 64 units and all features."""
+
+
+def without(content: bytes, key: str) -> bytes:
+    model = onnx.load_from_string(content)
+    texts = {item.key: item.value for item in model.metadata_props if item.key != key}
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, texts)
+    return model.SerializeToString()
+
+
+def test_the_graph_that_is_run_is_the_bundles_own_in_fewer_nodes():
+    spec = dataclasses.replace(ALL, context=("vix", "spread"))
+    market = with_context(300)
+    policy = network_policy(spec, fitted(spec, market))
+    content = export.bundle(policy, metadata_of(policy))
+    fast, plain = OnnxPolicy(content), OnnxPolicy(without(content, FAST_KEY))
+    texts = {i.key: i.value for i in onnx.load_from_string(content).metadata_props}
+    graph = onnx.load_from_string(base64.b64decode(texts[FAST_KEY])).graph
+    own = onnx.load_from_string(content).graph
+    print(len(graph.node), len(own.node))
+    assert len(graph.node) < PART_COUNT
+    assert len(graph.node) < 0.85 * len(own.node)
+    actions, bindings = set(), set()
+    for row in rows_of(market, spec):
+        mine, other = fast.decide(**row), plain.decide(**row)
+        np.testing.assert_allclose(mine.probabilities, other.probabilities, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(fast.carry().window, plain.carry().window, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(fast.carry().indicators, plain.carry().indicators, 1e-5, 1e-7)
+        second, best = np.sort(mine.probabilities)[-2:]
+        if best - second > 1e-3:
+            assert (mine.action, mine.binding) == (other.action, other.binding)
+            np.testing.assert_array_equal(mine.requested, other.requested)
+            np.testing.assert_array_equal(mine.target, other.target)
+            actions.add(mine.action)
+            bindings.add(mine.binding)
+    assert len(actions) == 3
+    assert len(bindings) > 8  # limits that bind in many combinations
+
+
+def test_a_graph_to_run_that_does_not_fit_is_refused(small):
+    model = onnx.load_from_string(small[1])
+    texts = {item.key: item.value for item in model.metadata_props}
+    fast = onnx.load_from_string(base64.b64decode(texts[FAST_KEY]))
+    broken = [(b"text", "is not an ONNX file that runs")]
+    for name in ("target", "kept[1:2]", "next_indicators"):
+        other = onnx.ModelProto()
+        other.CopyFrom(fast)
+        found = [item for item in fast.graph.output if item.name.startswith(name)]
+        other.graph.output.remove(found[0])
+        message = rf"does not fit its metadata: no {name.split('[')[0]}"
+        broken.append((other.SerializeToString(), message))
+    for content, message in broken:
+        text = base64.b64encode(content).decode()
+        onnx.helper.set_model_props(model, {**texts, FAST_KEY: text})
+        with pytest.raises(JaxtradeError, match=message):
+            OnnxPolicy(model.SerializeToString())

@@ -31,6 +31,8 @@ WITHOUT_JAX = (
     "jaxtrade.cli",
     "jaxtrade.live.policy",
     "jaxtrade.live.brokers.paper",
+    "jaxtrade.live.supervisor",
+    "jaxtrade.live.starting",
     "jaxtrade.experiments.config",
     "jaxtrade.experiments.versions",
 )
@@ -105,6 +107,12 @@ def modules_after(statement: str) -> set[str]:
 @pytest.mark.parametrize("name", WITHOUT_JAX)
 def test_what_live_shares_brings_no_jax(name: str) -> None:
     assert "jax" not in modules_after(f"import {name}")
+
+
+def test_the_process_of_an_engine_starts_light() -> None:
+    heavy = {"jax", "flax", "pandas", "scipy", "hydra", "omegaconf", "rich", "typer", "plotly"}
+    for name in ("run", "alerts.worker"):
+        assert not heavy & modules_after(f"import jaxtrade.live.{name}")
 
 
 def test_importing_the_package_brings_nothing_heavy() -> None:

@@ -86,6 +86,19 @@ def test_a_book_by_hand():
     )
 
 
+def test_what_a_position_has_earned_counts_from_between_bid_and_ask():
+    book = funded(1_000)
+    booked(book, (10.0,), 0, ("A",))
+    book.fill("A", Decimal(50), Decimal("10.1"), 10.0)
+    marked = booked(book, (11.0,), HOUR, ("A",))
+    assert marked.equity == 1_000 + 50 - 5
+    assert marked.vector[1] == pytest.approx(0.05)
+    book.fill("A", Decimal(-20), Decimal("11.9"), 12.0)
+    marked = booked(book, (11.0,), 2 * HOUR, ("A",))
+    assert marked.equity == pytest.approx(1_045 + 18)
+    assert marked.vector[1] == pytest.approx(0.05 + 20 / 1_045)
+
+
 def test_a_day_starts_at_midnight_and_a_drawdown_at_the_peak():
     book = funded(100)
     book.fill("A", Decimal(1), Decimal(100))
@@ -128,13 +141,13 @@ def test_a_corrected_fill_is_as_if_it_had_been_right():
         booked(book, (11.0,), 0, ("A",))
     right.fill("A", Decimal(2), Decimal("10.5"))
     wrong.fill("A", Decimal(3), Decimal("10.4"))
-    wrong.correct("A", (Decimal(3), Decimal("10.4")), (Decimal(2), Decimal("10.5")))
+    wrong.correct("A", (Decimal(3), Decimal("10.4"), 0.0), (Decimal(2), Decimal("10.5"), 0.0))
     assert right.cash == wrong.cash
     marks = [booked(book, (12.0,), HOUR, ("A",)) for book in (right, wrong)]
     np.testing.assert_allclose(marks[0].vector, marks[1].vector, rtol=1e-6)
     before = right.to_json()
-    right.fill("A", Decimal(4), Decimal(12))
-    right.correct("A", (Decimal(4), Decimal(12)), (Decimal(0), Decimal(12)))
+    right.fill("A", Decimal(4), Decimal(12), 12.5)
+    right.correct("A", (Decimal(4), Decimal(12), 12.5), (Decimal(0), Decimal(12), 0.0))
     assert right.to_json() == before
 
 

@@ -11,9 +11,12 @@ import time
 
 import pytest
 
-from jaxtrade.live import commands, starting
+from jaxtrade.live import starting
+from jaxtrade.live.alerts import trial
+from jaxtrade.live.alerts.channels import ChannelError
 from jaxtrade.live.control import ControlServer
 from jaxtrade.live.events import CashMoved
+from jaxtrade.live.folders import account_folder
 from jaxtrade.live.journal import Journal
 from jaxtrade.live.latches import Latch, is_latched, set_latch
 from jaxtrade.live.settings import from_tree, read, write
@@ -122,22 +125,54 @@ def test_status_of_a_journal(monkeypatch, capsys, account):
 
 
 def test_the_account_is_found_or_named(account, tmp_path):
-    assert commands.account_folder(None) == account
-    assert commands.account_folder("spy") == account
-    assert commands.account_folder(str(tmp_path)) == tmp_path
+    assert account_folder(None) == account
+    assert account_folder("spy") == account
+    assert account_folder(str(tmp_path)) == tmp_path
     write(
         from_tree(
             {"name": "b", "folder": "live-data/b", "broker": {}, "agents": {"a": {"model": "m"}}}
         )
     )
     with pytest.raises(JaxtradeError, match="give --folder, one of b, spy"):
-        commands.account_folder(None)
+        account_folder(None)
 
 
 def test_no_account_is_one_line(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert "give --folder" in fails(monkeypatch, capsys, "status")
     assert "there is no such folder" in fails(monkeypatch, capsys, "kill", "--folder", "nowhere")
+
+
+# Alerts
+
+
+def test_every_channel_is_tried(monkeypatch, capsys, home):
+    sent = []
+
+    class Channel:
+        def __init__(self, name, place):
+            self.place = place
+
+        def send(self, title, text, level):
+            sent.append((self.place, title, level))
+            if "bad" in self.place:
+                raise ChannelError("the service did not take it")
+
+    stand_in(monkeypatch, QUICK)
+    monkeypatch.setattr(trial, "AppriseChannel", Channel)
+    monkeypatch.setenv("GOOD_URL", "json://good")
+    monkeypatch.setenv("BAD_URL", "json://bad")
+    works(monkeypatch, capsys, "live", "model=m")
+    assert "give alerts.channels.NAME=env:VARIABLE" in fails(monkeypatch, capsys, "alerts")
+    good, bad = "alerts.channels.a=env:GOOD_URL", "alerts.channels.b=env:BAD_URL"
+    works(monkeypatch, capsys, "live", "model=m", good)
+    assert works(monkeypatch, capsys, "alerts") == "a: delivered\n"
+    works(monkeypatch, capsys, "live", "model=m", good, bad, "alerts.channels.c=env:NONE")
+    assert fails(monkeypatch, capsys, "alerts") == "not delivered: b, c"
+    assert sent[-2:] == [
+        ("json://good", "jaxtrade paper", "info"),
+        ("json://bad", "jaxtrade paper", "info"),
+    ]
 
 
 # Kill and rearm
@@ -220,7 +255,9 @@ def test_what_goes_wrong_is_the_one_line(monkeypatch, capsys, home):
 
 def test_two_accounts_are_not_mixed(monkeypatch, capsys, home):
     stand_in(monkeypatch, QUICK)
-    works(monkeypatch, capsys, "live", "model=m", "data=a.csv")
+    works(monkeypatch, capsys, "live", "model=m", "data=wrong.csv")
+    works(monkeypatch, capsys, "live", "model=m", "data=a.csv")  # nothing had begun
+    (home / "live-data" / "paper" / "paper.db").touch()
     assert "--fresh" in fails(monkeypatch, capsys, "live", "model=m", "data=b.csv")
     works(monkeypatch, capsys, "live", "model=m", "data=a.csv", "guard.max_gross=2")
     assert read("live-data/paper").guard.max_gross == 2.0
@@ -290,6 +327,6 @@ def test_help_names_every_subcommand(monkeypatch, capsys):
 
 
 def test_the_kill_switch_starts_light():
-    code = "import sys, jaxtrade.live.commands; print(*sys.modules)"
+    code = "import sys, jaxtrade.live.emergency; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"jax", "hydra", "onnxruntime", "pandas"} & set(done.stdout.split())
+    assert not {"jax", "hydra", "onnxruntime", "pandas", "numpy", "rich"} & set(done.stdout.split())

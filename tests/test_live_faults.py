@@ -1,6 +1,7 @@
 """What a broker, a market, a disk or a policy may do to an engine, and what must hold then."""
 
 import asyncio
+import itertools
 from decimal import Decimal
 
 import numpy as np
@@ -40,10 +41,12 @@ def world(tmp_path_factory):
 def trade(world, tmp_path):
     """Run an engine over the world, with faults; settings by keyword."""
     market, params, bundle = world
+    accounts = itertools.count()
 
-    def traded(faults=None, prepare=None, broker=None, **tree):
+    def traded(faults=None, prepare=None, broker=None, folder="", **tree):
         broker = broker or paper_of(market, params, faults=faults or Faults())
-        return run(settings_of(tmp_path / "account", bundle, **tree), broker, prepare=prepare)
+        folder = tmp_path / (folder or f"account{next(accounts)}")
+        return run(settings_of(folder, bundle, **tree), broker, prepare=prepare)
 
     return traded
 
@@ -56,13 +59,13 @@ def snapshot(broker):
     return asyncio.run(ask())
 
 
-def assert_the_books_agree(ran):
+def assert_the_books_agree(ran, *, rel=1e-9):
     state, broker = ran.engine.account.state, ran.engine.account.broker
     there = snapshot(broker)
     held = {each.symbol: each.quantity for each in there.positions if each.quantity}
     assert {s: p.quantity for s, p in state.positions.items() if p.quantity} == held
     assert sum(float(book.cash) for book in state.books.values()) == pytest.approx(
-        there.cash, rel=1e-9
+        there.cash, rel=rel
     )
     sent = [event.cid for event in ran.of(OrderInitialized)]
     assert len(sent) == len(set(sent))
@@ -98,7 +101,7 @@ def test_an_order_that_never_arrived_is_lost_only_once_it_is_proved(trade):
 def test_fills_told_many_times_late_and_out_of_order_count_once(trade):
     plain = trade()
     noisy = trade(Faults(duplicates=4, latency_ns=10**6, jitter_ns=10**9, seed=3))
-    assert_the_books_agree(noisy)
+    assert_the_books_agree(noisy, rel=1e-4)  # interest is booked once nothing is under way
     assert len(noisy.decisions) == len(plain.decisions)
 
 
@@ -136,7 +139,7 @@ def test_fills_while_the_line_was_down_are_booked_before_the_next_decision(trade
             await deal_with(event)
             if isinstance(event, OrderAccepted) and not seen:
                 seen.append(event.cid)
-                engine.account.broker.drop_line("pulled the plug")
+                engine.account.broker.break_connection(bars=1, reason="the plug was pulled")
 
         engine.deal_with = dealt_with
 
@@ -158,7 +161,7 @@ def test_what_others_trade_on_the_account_halts_it(trade, world):
             await deal_with(event)
             count[0] += 1
             if count[0] == 40:
-                engine.account.broker.trade_outside(engine.account.owners.keys().__iter__().__next__(), Decimal(5))
+                engine.account.broker.trade_outside("SYNTH", Decimal(5))
 
         engine.deal_with = dealt_with
 
@@ -183,7 +186,7 @@ def test_a_policy_that_says_what_is_no_number_is_held_and_then_paused(trade):
 
     ran = trade(prepare=prepare)
     (paused,) = ran.of(AgentPaused)
-    assert "not finite" in paused.reason
+    assert "failed decisions" in paused.reason
     after = [e for e in ran.of(OrderInitialized) if e.at_ns > paused.at_ns]
     assert not after
     assert len(ran.decisions) == BARS - 200  # it goes on seeing bars
@@ -218,13 +221,13 @@ def test_without_a_journal_nothing_is_sent_and_nothing_is_forgotten(trade):
 
 
 def test_a_drawdown_halts_and_outlives_restarts(trade, world, tmp_path):
-    limits = {"protections": {"max_drawdown": 0.02, "flatten": True}}
-    ran = trade(**limits)
+    limits = {"protections": {"max_drawdown": 0.005, "flatten": True}}
+    ran = trade(folder="lost", **limits)
     (halt,) = [e for e in ran.of(TradingStateChanged) if e.is_latched]
     assert halt.state is TradingState.HALTED
     assert not [e for e in ran.of(OrderInitialized) if e.at_ns > halt.at_ns]
     assert not any(p.quantity for p in ran.engine.account.state.positions.values())
-    again = trade(broker=ran.engine.account.broker, **limits)
+    again = trade(broker=ran.engine.account.broker, folder="lost", **limits)
     assert again.engine.account.state.trading is TradingState.HALTED
 
 
@@ -251,6 +254,6 @@ def test_orders_of_a_policy_gone_wild_are_refused_and_trading_halts(trade):
     ran = trade(guard={"orders_per_day": 3, "orders_per_minute": 1, "orders_per_minute_agent": 1})
     denied = ran.of(OrderDenied)
     assert denied
-    assert {event.check for event in denied} <= {"rate", "state"}
+    assert {event.check for event in denied} <= {"rate", "trading"}
     assert ran.engine.account.state.trading is TradingState.HALTED
     assert not ran.of(PositionAdjusted)

@@ -369,7 +369,7 @@ def test_a_full_disk_refuses_whole_transactions(opened, path):
 
 
 def test_a_disk_that_is_full_at_the_start_refuses_it(opened):
-    with full_disk(1_000_000), pytest.raises(JournalError, match="File too large$"):
+    with full_disk(1_000_000), pytest.raises(JournalError, match=r"File too large$"):
         opened()
     assert opened().record([decided()], durable=True) == 1
 

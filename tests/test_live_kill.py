@@ -16,7 +16,7 @@ from jaxtrade.live import latches
 from jaxtrade.live.brokers.making import make_broker
 from jaxtrade.live.clock import SimulatedClock
 from jaxtrade.live.control import FILE
-from jaxtrade.live.kill import kill, sweep
+from jaxtrade.live.kill import Answer, kill, sweep
 from jaxtrade.live.latches import Latch, is_latched, latched, lift, set_latch
 from jaxtrade.live.settings import BrokerSettings, LiveSettings, from_tree, write
 from jaxtrade.specs import JaxtradeError
@@ -36,7 +36,10 @@ def account(tmp_path) -> LiveSettings:
     return settings
 
 
-def swept(broker, *, flatten=True, timeout_s=30.0, clock=None, tell=lambda: "told"):
+SILENT, HEARD = Answer(False, "no engine"), Answer(True, "told")
+
+
+def swept(broker, *, flatten=True, timeout_s=30.0, clock=None, tell=lambda: SILENT):
     return asyncio.run(sweep(broker, tell, flatten=flatten, timeout_s=timeout_s, clock=clock))
 
 
@@ -101,15 +104,15 @@ def test_an_incomplete_answer_is_never_taken_for_flat(tmp_path):
 
 
 def test_a_closing_order_on_its_way_is_not_sent_twice(tmp_path):
-    faults = ["", "", "", "slow_close"]  # connect, cancel, snapshot, close
-    broker = FileBroker(tmp_path / "b.json", faults=faults)
+    broker = FileBroker(tmp_path / "b.json")
+    broker.slow_closes = 1
     broker.hold(SPY="10")
     clock = SimulatedClock()
     done = swept(broker, timeout_s=0.05, clock=clock)  # no time passes on the clock
     assert not done.is_done
     assert done.orders == ("SPY close-SPY",)
-    assert broker.asked.count("close") == broker.asked.count("cancel") == 1
-    broker.faults = []
+    assert broker.asked.count("close") == 1
+    assert "cancel" not in broker.asked[broker.asked.index("close") :]
     done = swept(broker, timeout_s=5.0)
     assert done.is_done
 
@@ -121,13 +124,27 @@ def test_a_broker_that_hangs_is_given_up_and_said(tmp_path):
     assert "not done in 0.05 s" in done.problem
 
 
+def test_an_engine_that_was_told_closes_first_and_is_helped_when_it_does_not(tmp_path):
+    clock = SimulatedClock()
+    broker = FileBroker(tmp_path / "b.json")
+    broker.hold(SPY="10")
+    done = swept(broker, timeout_s=0.1, clock=clock, tell=lambda: HEARD)  # no time passes
+    assert not done.is_done
+    assert "close" not in broker.asked
+    broker.clock = clock
+    done = swept(broker, clock=clock, tell=lambda: HEARD)
+    assert done.is_done
+    assert broker.asked.count("close") == 1
+    assert clock.steady_ns() >= 3e9
+
+
 def test_what_the_engine_sent_before_it_was_told_goes_too(tmp_path):
     broker = FileBroker(tmp_path / "b.json")
 
     def tell():
         time.sleep(0.05)  # by now the first round is over
         broker.hold(["late"])
-        return "told"
+        return HEARD
 
     done = swept(broker, flatten=False, tell=tell)
     assert done.is_done

@@ -64,7 +64,7 @@ def legs(parent, entry, number):
         )
 
 
-async def follow_with_exits(broker, wishes):
+async def follow_with_exits(broker, wishes, *, knows_open):
     """As the environment with brackets: each new position has a stop and a target."""
     await broker.connect()
     [instrument] = await broker.instruments((MARKET.spec.symbols[0],))
@@ -81,23 +81,26 @@ async def follow_with_exits(broker, wishes):
             rate, step = event.close / equities[-1], instrument.quantity_step
             quantity = wanted(wishes[row - FIRST], units, rate, None, 0.5, step)
             if quantity:
-                parent = intent(row * 10, quantity)
+                parent = intent(row * 10, quantity, reference_price=event.close)
                 await broker.submit_order(parent)
                 opened = units + quantity
                 if opened:
                     like = intent(row * 10, opened, cid=parent.cid)
-                    for leg in legs(like, PRICES[row + 1, 0], row * 10 + 1):
+                    entry = PRICES[row + 1, 0] if knows_open else event.close
+                    for leg in legs(like, entry, row * 10 + 1):
                         await broker.submit_order(leg)
             row += 1
     return np.asarray(equities[1:]), exits, ended
 
 
-def test_stops_and_targets_end_positions_as_the_brackets_of_a_backtest_do() -> None:
+@pytest.mark.parametrize("knows_open", [True, False])
+def test_stops_and_targets_end_positions_as_the_brackets_of_a_backtest_do(knows_open) -> None:
     wishes = np.repeat(targets(-1.0, 0.0, 1.0, seed=5), 3)[: LAST - FIRST]
     brackets = make_brackets(stop_loss=STOP_LOSS, take_profit=TAKE_PROFIT)
     expected = backtest(make_rules(costs=FREE, brackets=brackets), wishes, band=0.5)
-    broker = PaperBroker(Replay(venue_under(RULES)), clock=SimulatedClock())
-    equities, exits, ended = run(follow_with_exits(broker, wishes))
+    replay = Replay(venue_under(RULES), moves_exits=not knows_open)
+    broker = PaperBroker(replay, clock=SimulatedClock())
+    equities, exits, ended = run(follow_with_exits(broker, wishes, knows_open=knows_open))
     np.testing.assert_allclose(equities, expected, rtol=1e-6)
     assert exits > 30 and ended > 30
 

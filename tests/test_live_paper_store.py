@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -11,8 +12,10 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
+from jaxtrade.live.brokers import paper_store
+from jaxtrade.live.brokers.base import NotConnectedError
 from jaxtrade.live.brokers.paper import PaperBroker, connection
-from jaxtrade.live.brokers.paper_books import Books
+from jaxtrade.live.brokers.paper_books import REMEMBERED, Books
 from jaxtrade.live.brokers.paper_replay import Replay
 from jaxtrade.live.brokers.paper_store import PaperStore
 from jaxtrade.live.clock import SimulatedClock
@@ -229,3 +232,36 @@ def test_nothing_that_was_told_is_forgotten_or_told_otherwise_after_a_kill(tmp_p
     assert books.units["TOY"] == total
     each = [fill.cid for fill in books.fills.values()]
     assert len(set(each)) == len(each) > kills
+
+
+def test_a_snapshot_has_the_newest_of_what_is_over() -> None:
+    books = Books((SYMBOL,), 1e6)
+    books.closes[SYMBOL] = 100.0
+    orders = [books.add(intent(number, Decimal(1))) for number in range(REMEMBERED + 20)]
+    for order in orders[:-1]:
+        books.deal(SYMBOL, Decimal(1), order)
+    snapshot = books.snapshot(0)
+    assert [order.cid for order in snapshot.open_orders] == [orders[-1].intent.cid]
+    newest = [order.intent.cid for order in orders[19:-1]]
+    assert [order.cid for order in snapshot.closed_orders] == newest
+    assert [fill.cid for fill in snapshot.fills] == newest
+
+
+def test_a_file_that_is_locked_is_a_broker_that_does_not_answer(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(paper_store, "LOCK_SECONDS", 0.05)
+
+    async def play():
+        path = tmp_path / "paper.db"
+        broker = broker_on(path)
+        await trade(broker, 5)
+        lock = sqlite3.connect(path, isolation_level=None)
+        lock.execute("BEGIN IMMEDIATE")
+        with pytest.raises(NotConnectedError, match="database is locked"):
+            await broker.submit_order(intent(901, Decimal(10)))
+        lock.execute("ROLLBACK")
+        lock.close()
+        await broker.submit_order(intent(902, Decimal(10)))
+        return {order.cid for order in (await broker.snapshot()).open_orders}
+
+    assert intent(902, Decimal(10)).cid in (found := run(play()))
+    assert intent(901, Decimal(10)).cid not in found

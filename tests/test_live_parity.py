@@ -1,4 +1,4 @@
-"""A paper run is the backtest of the same file: the same decisions at every bar, the same equity."""
+"""A paper run is the backtest of the same file: the same decisions at every bar, one equity."""
 
 import numpy as np
 import pytest

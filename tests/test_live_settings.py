@@ -16,7 +16,6 @@ from jaxtrade.live.sections import AlertSettings
 from jaxtrade.live.settings import (
     HOT_SECTIONS,
     AgentSettings,
-    BrokerSettings,
     changed,
     from_tree,
     read,

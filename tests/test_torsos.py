@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxtrade.agents.networks import ActorCritic, dead_units
-from jaxtrade.agents.torsos import GRU, TORSOS, Attention, Conv, LayerNorm, Torso
+from jaxtrade.agents.torsos import GRU, TORSOS, Attention, Conv, LayerNorm, Torso, product
 from jaxtrade.specs import JaxtradeError
 
 BATCH, WINDOW, WIDTH, MEMORY = 3, 11, 4, 5
@@ -23,6 +23,18 @@ def made(module, *inputs):
 
 def dense(layer, x):
     return x @ layer["kernel_0"].T + layer["bias"]
+
+
+@pytest.mark.parametrize("width", [2, 9])
+def test_gradients_of_a_product_are_those_of_the_chain_rule(width):
+    x, kernel = normal((7, width)), normal((5, width), 1)
+    gradient = normal((7, 5), 2)
+    out, back = jax.vjp(product, x, kernel)
+    of_x, of_kernel = jax.jit(back)(gradient)
+    exact_x, exact_kernel, exact = (np.asarray(a, np.float64) for a in (x, kernel, gradient))
+    np.testing.assert_allclose(out, exact_x @ exact_kernel.T, atol=1e-5)
+    np.testing.assert_allclose(of_x, exact @ exact_kernel, atol=1e-5)
+    np.testing.assert_allclose(of_kernel, exact.T @ exact_x, atol=1e-5)
 
 
 def test_convolutions_are_those_of_a_loop_and_end_at_the_newest_row():

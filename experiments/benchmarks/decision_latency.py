@@ -1,15 +1,18 @@
-"""Time of one decision of an exported policy on one thread, all checks and copies included.
+"""Time of one decision of an exported policy on one thread.
 
     python -m jaxtrade.experiments.benchmarks.decision_latency [--repeats 9] [--calls 2000]
 
-Cases: `decide`, one call of `OnnxPolicy.decide`; `explain`, the same and `OnnxPolicy.explain`.
-Window of 32 bars, all indicators, two layers of 64 units.
+Cases: `graph`, the graph alone; `decide`, one call of `OnnxPolicy.decide`, all checks and copies
+included; `explain`, the same and `OnnxPolicy.explain`; `decider`, one of `Decider.decide`, from
+bars to plain numbers. Window of 32 bars, all indicators, two layers of 64 units. Pin it to a core
+that has nothing else to do (`taskset -c 1`).
 """
 
 import argparse
 import functools
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -20,8 +23,12 @@ from jaxtrade import agents, features
 from jaxtrade.agents import loop
 from jaxtrade.experiments.benchmarks.result import print_result
 from jaxtrade.indicators import INDICATORS
+from jaxtrade.live.deciding import Decider
+from jaxtrade.live.events import Bar
 from jaxtrade.live.export import export_policy
 from jaxtrade.live.policy import OnnxPolicy
+from jaxtrade.live.rows import rows_of
+from jaxtrade.market import Market
 from jaxtrade.specs import BundleMetadata, RiskLimits
 from jaxtrade.synthetic import make_market
 
@@ -54,21 +61,57 @@ def export(path: Path) -> None:
     export_policy(path, policy, metadata)
 
 
-def measure(policy: OnnxPolicy, *, calls: int, explain: bool) -> np.ndarray:
+def measure(policy: OnnxPolicy, case: str, *, calls: int) -> np.ndarray:
     """Microseconds of each of `calls` decisions, f64[calls]."""
+    decide = decision(policy, case, calls=calls)
+    times = np.empty(calls)
+    for t in range(calls):
+        started = time.perf_counter_ns()
+        decide(t)
+        times[t] = (time.perf_counter_ns() - started) / 1e3
+    return times
+
+
+def decision(policy: OnnxPolicy, case: str, *, calls: int) -> Callable[[int], object]:
+    """What one of the cases does at a bar."""
     market = make_market(num_bars=calls)
     bars = np.concatenate([market.bars, market.volume[..., None]], axis=-1)
     nothing, mask = np.zeros(0, np.float32), np.ones(1, np.float32)
     account = np.zeros(6, np.float32)
     limits = np.asarray(RiskLimits().hard_vector(), np.float32)
-    times = np.empty(calls)
-    for t in range(calls):
-        started = time.perf_counter_ns()
+    if case == "graph":
+        policy.decide(bars[0], nothing, market.clock[0], mask, account, limits)
+        run, binding = policy._session.run_with_iobinding, policy._decides[0]
+        return lambda t: run(binding)
+    if case == "decider":
+        decider = Decider(policy, market.spec.symbols, limits=RiskLimits())
+        rows = rows_of([_bars_of(market)])
+        return lambda t: decider.decide(rows[t], account)
+
+    def decide(t: int) -> None:
         policy.decide(bars[t], nothing, market.clock[t], mask, account, limits)
-        if explain:
+        if case == "explain":
             policy.explain()
-        times[t] = (time.perf_counter_ns() - started) / 1e3
-    return times
+
+    return decide
+
+
+def _bars_of(market: Market) -> list[Bar]:
+    before = market.previous_closes()[:, 0]
+    prices = before[:, None] * (1 + market.bars[:, 0].astype(np.float64))
+    starts = market.timestamps.astype(np.int64).tolist()
+    names = ("open", "high", "low", "close")
+    return [
+        Bar(
+            at_ns=0,
+            symbol=market.spec.symbols[0],
+            start_s=start,
+            seconds=market.spec.bar_seconds,
+            volume=float(market.volume[t, 0]),
+            **dict(zip(names, prices[t].tolist(), strict=True)),
+        )
+        for t, start in enumerate(starts)
+    ]
 
 
 def main() -> None:
@@ -90,10 +133,10 @@ def main() -> None:
     show = functools.partial(print_result, bench="decision_latency", impl="jaxtrade", config=config)
     show(case="export", metric="time", values=[exporting], unit="s")
     show(case="load", metric="time", values=[loading], unit="s")
-    for case in ("decide", "explain"):
-        measure(policy, calls=args.calls, explain=case == "explain")  # warms up
+    for case in ("graph", "decide", "explain", "decider"):
+        measure(policy, case, calls=args.calls)  # warms up
         runs = [
-            np.percentile(measure(policy, calls=args.calls, explain=case == "explain"), PERCENTILES)
+            np.percentile(measure(policy, case, calls=args.calls), PERCENTILES)
             for _ in range(args.repeats)
         ]
         for index, percentile in enumerate(PERCENTILES):

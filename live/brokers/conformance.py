@@ -270,9 +270,9 @@ class Outcome:
 
 def cases() -> dict[str, Case]:
     """All cases by name."""
-    from jaxtrade.live.brokers.conformance_cases import CASES
+    from jaxtrade.live.brokers.conformance_faults import ALL
 
-    return {case.name: case for case in CASES}
+    return {case.name: case for case in ALL}
 
 
 async def check_case(case: Case, rig: Rig) -> Outcome:

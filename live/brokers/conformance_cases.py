@@ -12,17 +12,12 @@ from jaxtrade.live.events import (
     AccountState,
     Bar,
     BrokerConnected,
-    BrokerDisconnected,
     BrokerEvent,
     Leg,
-    OrderAccepted,
     OrderCanceled,
     OrderCancelRejected,
-    OrderFilled,
     OrderIntent,
     OrderKind,
-    OrderRejected,
-    Side,
 )
 
 CASES: list[Case] = []
@@ -85,7 +80,7 @@ async def nothing_is_asked_without_a_connection(session: Session) -> None:
         raise AssertionError("a request was taken without a connection")
     await broker.connect()
     snapshot = await session.snapshot()
-    assert intent.cid not in _cids(snapshot)
+    assert intent.cid not in cids(snapshot)
 
 
 @case()
@@ -115,7 +110,7 @@ async def bars_come_once_and_in_order(session: Session) -> None:
 @case(bars=True)
 async def history_ends_where_the_bars_begin(session: Session) -> None:
     """History is finished bars, oldest first, no more than asked for, none that is still told."""
-    if not session.broker.capabilities.has_history:
+    if not session.broker.capabilities.history_bars:
         return
     seconds = session.rig.bar_seconds
     history = await session.broker.history(session.symbol, bar_seconds=seconds, count=10)
@@ -206,7 +201,7 @@ async def an_order_that_cannot_be_is_rejected(session: Session) -> None:
 @case()
 async def a_waiting_order_works_until_it_is_cancelled(session: Session) -> None:
     """A limit order far from the market works under our cid, and a cancellation ends it."""
-    intent = await _far_limit(session)
+    intent = await far_limit(session)
     await session.accepted(intent)
     await session.market(2)
     snapshot = await session.snapshot()
@@ -233,7 +228,7 @@ async def what_is_not_there_cannot_be_cancelled(session: Session) -> None:
 @case()
 async def all_orders_can_be_cancelled(session: Session) -> None:
     """Cancelling all ends every order."""
-    intents = [await _far_limit(session, sign) for sign in (1, 1, -1)]
+    intents = [await far_limit(session, sign) for sign in (1, 1, -1)]
     for intent in intents:
         await session.accepted(intent)
     await session.broker.cancel_all_orders()
@@ -272,7 +267,7 @@ async def reducing_never_turns_a_position_round(session: Session) -> None:
 async def exits_work_at_the_broker(session: Session) -> None:
     """A stop and a target are orders at the broker, and go with the position that they guard."""
     opened = await session.send()
-    exits = await _exits(session, opened, 0.5, 2.0)
+    exits = await stop_and_target(session, opened, 0.5, 2.0)
     for each in exits:
         await session.accepted(each)
     cids = {each.cid for each in exits}
@@ -287,7 +282,7 @@ async def exits_work_at_the_broker(session: Session) -> None:
 async def a_stop_closes_and_its_twin_goes(session: Session) -> None:
     """A stop that the price is beyond closes the position, and the target is cancelled."""
     opened = await session.send()
-    stop, target = await _exits(session, opened, 1.5, 2.0)
+    stop, target = await stop_and_target(session, opened, 1.5, 2.0)
     for each in (target, stop):
         await session.broker.submit_order(each)
     await session.filled(stop)
@@ -303,7 +298,7 @@ async def a_stop_closes_and_its_twin_goes(session: Session) -> None:
 @case()
 async def a_snapshot_is_what_was_told(session: Session) -> None:
     """A complete snapshot has every order, fill and position that was told, and the money."""
-    filled, waiting = await session.send(), await _far_limit(session)
+    filled, waiting = await session.send(), await far_limit(session)
     await session.accepted(waiting)
     snapshot = await session.snapshot()
     assert snapshot.is_complete
@@ -330,7 +325,7 @@ async def the_account_is_told(session: Session) -> None:
 @case()
 async def orders_go_on_working_without_us(session: Session) -> None:
     """A waiting order is there after the connection was closed and opened again."""
-    intent = await _far_limit(session)
+    intent = await far_limit(session)
     await session.accepted(intent)
     await session.broker.disconnect()
     await session.broker.connect()
@@ -338,207 +333,20 @@ async def orders_go_on_working_without_us(session: Session) -> None:
     assert intent.cid in {order.cid for order in (await session.snapshot()).open_orders}
 
 
-# --- faults ------------------------------------------------------------------------------------
-
-
-@case("reject")
-async def a_refusal_is_told(session: Session) -> None:
-    """An order that the broker refuses is told so, has no fill, and is in no snapshot as open."""
-    intent = await session.order(session.rig.steps)
-    await session.inject("reject")
-    await session.rejected(intent)
-    await session.market(2)
-    assert session.quantity_of(intent.cid) == 0 and await session.held() == 0
-
-
-@case("drop_ack")
-async def a_lost_acknowledgement_is_found(session: Session) -> None:
-    """An order whose acknowledgement was lost is in the snapshot under our cid."""
-    await session.inject("drop_ack")
-    intent = await _far_limit(session)
-    await session.broker.submit_order(intent)
-    await session.market(2)
-    assert not any(isinstance(e, OrderAccepted) and e.cid == intent.cid for e in session.told)
-    assert intent.cid in {order.cid for order in (await session.snapshot()).open_orders}
-
-
-@case("drop_order")
-async def a_lost_order_is_nowhere(session: Session) -> None:
-    """An order that was lost on its way is in no snapshot, and never trades."""
-    await session.inject("drop_order")
-    intent = await session.order(session.rig.steps)
-    await session.broker.submit_order(intent)
-    await session.market(2)
-    snapshot = await session.snapshot()
-    assert snapshot.is_complete and intent.cid not in _cids(snapshot)
-    assert session.quantity_of(intent.cid) == 0 and await session.held() == 0
-
-
-@case("partial_fills")
-async def parts_add_up(session: Session) -> None:
-    """An order filled in parts has executions that add up, and a snapshot says how far it is."""
-    await session.inject("partial_fills", share=0.4)
-    intent = await session.order(session.rig.steps)
-    await session.broker.submit_order(intent)
-    first = await session.until(OrderFilled, lambda fill: fill.cid == intent.cid)
-    assert 0 < first.quantity < intent.quantity
-    snapshot = await session.snapshot()
-    filled = {each.cid: each.filled for each in snapshot.open_orders}
-    filled |= {each.cid: each.filled for each in snapshot.closed_orders}
-    assert filled[intent.cid] >= session.quantity_of(intent.cid)
-    fills = await session.filled(intent)
-    assert len(fills) >= 2 and await session.held() == intent.quantity
-
-
-@case("duplicate_fills")
-async def a_doubled_fill_has_one_id(session: Session) -> None:
-    """A fill that is told again has the same id; the position is what it is."""
-    await session.inject("duplicate_fills", times=4)
-    intent = await session.send()
-    await session.market(2)
-    told = [e for e in session.told if isinstance(e, OrderFilled) and e.cid == intent.cid]
-    assert len(told) > len({fill.execution_id for fill in told})
-    assert session.quantity_of(intent.cid) == intent.quantity == await session.held()
-
-
-@case("correct_fill")
-async def a_correction_is_a_revision(session: Session) -> None:
-    """A corrected execution keeps its id under a higher revision, also in the snapshot."""
-    await session.inject("correct_fill")
-    intent = await session.send()
-    correction = await session.until(OrderFilled, lambda fill: fill.revision > 0)
-    assert correction.cid == intent.cid
-    before = [e for e in session.told if isinstance(e, OrderFilled) and e.revision == 0]
-    assert correction.execution_id in {fill.execution_id for fill in before}
-    known = {fill.execution_id: fill for fill in (await session.snapshot()).fills}
-    assert known[correction.execution_id].price == correction.price
-
-
-@case("late_fill")
-async def a_fill_after_its_cancellation_is_told(session: Session) -> None:
-    """A fill that overtakes its confirmed cancellation is told, and is in the position."""
-    await session.inject("late_fill")
-    intent = await session.order(session.rig.steps)
-    await session.accepted(intent)
-    await session.broker.cancel_order(intent.cid)
-    await session.until(OrderCanceled, lambda event: event.cid == intent.cid)
-    await session.filled(intent)
-    assert await session.held() == intent.quantity
-
-
-@case("reject_cancel")
-async def a_refused_cancellation_changes_nothing(session: Session) -> None:
-    """An order whose cancellation was refused goes on working."""
-    intent = await _far_limit(session)
-    await session.accepted(intent)
-    await session.inject("reject_cancel")
-    await session.broker.cancel_order(intent.cid)
-    await session.until(OrderCancelRejected, lambda event: event.cid == intent.cid)
-    assert intent.cid in {order.cid for order in (await session.snapshot()).open_orders}
-
-
-@case("disconnect")
-async def a_fill_while_we_were_gone_is_found(session: Session) -> None:
-    """What filled while the connection was broken is in the first snapshot after it."""
-    intent = await session.order(session.rig.steps)
-    await session.accepted(intent)
-    await session.inject("disconnect")
-    await session.until(BrokerDisconnected)
-    assert not session.broker.is_connected()
-    await session.broker.connect()
-    snapshot = await session.snapshot()
-    fills = [fill for fill in snapshot.fills if fill.cid == intent.cid]
-    assert sum((fill.quantity for fill in fills), Decimal(0)) == intent.quantity
-    assert await session.held() == intent.quantity
-
-
-@case("freeze")
-async def silence_is_noticed(session: Session) -> None:
-    """A line that is up but silent counts as not connected after a while, and comes back."""
-    await session.market()
-    await session.inject("freeze", seconds=30.0)
-    assert not session.broker.is_connected()
-    await session.inject("thaw")
-    await session.market()
-    assert session.broker.is_connected()
-
-
-@case("outside_trade")
-async def a_trade_of_others_is_seen(session: Session) -> None:
-    """What somebody else trades on the account is in the position, and told."""
-    await session.market()
-    step = (await session.instrument()).quantity_step
-    await session.inject("outside_trade", symbol=session.symbol, quantity=7 * step)
-    assert await session.held() == 7 * step
-    fill = await session.until(OrderFilled)
-    assert fill.cid == "" and fill.quantity == 7 * step
-
-
-@case("outside_order")
-async def an_order_of_others_is_seen_and_can_be_ended(session: Session) -> None:
-    """An order that is not ours is open without a cid of ours, and cancelling all ends it."""
-    price = await session.price_at(0.5)
-    quantity = session.rig.steps * (await session.instrument()).quantity_step
-    await session.inject(
-        "outside_order", symbol=session.symbol, side=Side.BUY, quantity=quantity, price=price
-    )
-    [order] = (await session.snapshot()).open_orders
-    assert order.cid == "" and order.symbol == session.symbol and order.broker_id
-    await session.broker.cancel_all_orders()
-    assert (await session.snapshot()).open_orders == ()
-
-
-@case("incomplete_snapshot")
-async def an_incomplete_snapshot_says_so(session: Session) -> None:
-    """A snapshot of which a part could not be had is marked; the next one is whole again."""
-    await session.send()
-    await session.inject("incomplete_snapshot")
-    assert not (await session.snapshot()).is_complete
-    whole = await session.snapshot()
-    assert whole.is_complete and whole.positions
-
-
-@case("failing_snapshot")
-async def a_snapshot_that_fails_raises(session: Session) -> None:
-    """A snapshot without an answer raises `NotConnectedError`, rather than look like flatness."""
-    await session.send()
-    await session.inject("failing_snapshot")
-    try:
-        await session.snapshot()
-    except NotConnectedError:
-        return
-    raise AssertionError("a snapshot without an answer was returned")
-
-
-@case("shuffle")
-async def order_of_events_does_not_matter(session: Session) -> None:
-    """Events of orders that come late and out of order are all told in the end."""
-    await session.inject("shuffle")
-    intents = [await session.order(session.rig.steps) for _ in range(3)]
-    for intent in intents:
-        await session.broker.submit_order(intent)
-    for intent in intents:
-        await session.filled(intent)
-    await session.market(2)
-    for kind in (OrderAccepted, OrderFilled):
-        assert {e.cid for e in session.told if isinstance(e, kind)} == {i.cid for i in intents}
-    assert not any(isinstance(e, OrderRejected) for e in session.told)
-
-
-def _cids(snapshot: Snapshot) -> set[str]:
+def cids(snapshot: Snapshot) -> set[str]:
     """Of all orders that the broker knows of."""
     return {each.cid for each in snapshot.open_orders} | {
         each.cid for each in snapshot.closed_orders
     }
 
 
-async def _far_limit(session: Session, sign: int = 1) -> OrderIntent:
+async def far_limit(session: Session, sign: int = 1) -> OrderIntent:
     """A limit order that the market will not reach."""
     price = await session.price_at(0.5 if sign > 0 else 2.0)
     return await session.order(sign * session.rig.steps, kind=OrderKind.LIMIT, price=price)
 
 
-async def _exits(
+async def stop_and_target(
     session: Session, opened: OrderIntent, stop: float, target: float
 ) -> tuple[OrderIntent, OrderIntent]:
     """A stop and a target of a position that was bought, at these factors of the last price."""

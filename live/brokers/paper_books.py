@@ -5,6 +5,7 @@ so that it changes by fills and by what they do not explain: interest, dividends
 """
 
 import dataclasses
+import itertools
 import math
 from decimal import Decimal
 from typing import NamedTuple
@@ -23,6 +24,9 @@ from jaxtrade.live.events import (
 
 ZERO = Decimal(0)
 
+REMEMBERED = 1_000
+"""How many fills, and orders that are over, a snapshot has."""
+
 
 class Money(NamedTuple):
     """Equity over the deposit: its logarithm is the difference of two float32 numbers, the sum of
@@ -40,11 +44,12 @@ class Money(NamedTuple):
 
 class Rates(NamedTuple):
     """What trading at the last known price costs: `edge`, half the spread and slippage, a fraction
-    of the price; `commission`, of the value.
+    of the price; `commission`, of the value; `margin`, that a position is to be backed with, too.
     """
 
     edge: float = 0.0
     commission: float = 0.0
+    margin: float = 0.0
 
 
 @dataclasses.dataclass(slots=True)
@@ -52,7 +57,8 @@ class PaperOrder:
     """An order at the broker.
 
     number: the broker's own; due: row from which on it may fill; status: "working" or how it ended;
-    is_touched: an exit whose price was seen, and which now trades at the market.
+    is_touched: an exit whose price was seen, and which now trades at the market; moved: the price
+    to which an exit was moved with the fill of its parent.
     """
 
     number: int
@@ -62,6 +68,12 @@ class PaperOrder:
     filled: Decimal = ZERO
     reason: str = ""
     is_touched: bool = False
+    moved: Decimal | None = None
+
+    @property
+    def price(self) -> Decimal | None:
+        """At which it waits; None at the market."""
+        return self.intent.price if self.moved is None else self.moved
 
     @property
     def broker_id(self) -> str:
@@ -164,9 +176,10 @@ class Books:
         signed: Decimal,
         price: float,
         fee: float,
+        middle: float = 0.0,
     ) -> OrderFilled:
         """Book units at a price; `signed` is above 0 for a buy, order None for what no order of
-        anybody did. Equity is not touched.
+        anybody did; middle: the price without spread and slippage. Equity is not touched.
         """
         fill = OrderFilled(
             at_ns=self.at_ns,
@@ -177,6 +190,7 @@ class Books:
             quantity=abs(signed),
             price=Decimal(repr(price)),
             fee=Decimal(repr(fee)),
+            middle=middle,
         )
         self.enter(fill)
         self._move(symbol, signed, price)
@@ -224,17 +238,27 @@ class Books:
         price = close * (1.0 + math.copysign(rates.edge, signed))
         fee = rates.commission * float(abs(signed)) * price
         self.gain(float(signed) * (close - price) - fee)
-        return self.fill(order, symbol, signed, price, fee)
+        return self.fill(order, symbol, signed, price, fee, close)
 
     def account_state(self) -> AccountState:
         """The account at the last prices."""
-        equity = self.equity
-        return AccountState(at_ns=self.at_ns, equity=equity, cash=equity - self.value)
+        equity, value, margin = self.equity, 0.0, 0.0
+        for symbol, units in self.units.items():
+            if units:
+                worth = float(units) * self.closes[symbol]
+                value += worth
+                margin += abs(worth) * self.rates[symbol].margin
+        return AccountState(
+            at_ns=self.at_ns, equity=equity, cash=equity - value, margin_used=margin
+        )
 
     def snapshot(self, at_ns: int) -> Snapshot:
-        """Everything that a broker would answer now."""
+        """Everything that a broker would answer now; of what is over, the newest `REMEMBERED`."""
         equity = self.equity
-        ended = [order for order in self.orders.values() if order.status != "working"]
+        newest = reversed(self.orders.values())
+        over = (order for order in newest if order.status != "working")
+        ended = [*itertools.islice(over, REMEMBERED)][::-1]
+        fills = [*itertools.islice(reversed(self.fills.values()), REMEMBERED)][::-1]
         return Snapshot(
             at_ns=at_ns,
             equity=equity,
@@ -252,6 +276,7 @@ class Books:
                     filled=order.filled,
                 )
                 for order in self.working.values()
+                if order.status == "working"
             ),
             closed_orders=tuple(
                 ClosedOrder(
@@ -264,7 +289,7 @@ class Books:
                 )
                 for order in ended
             ),
-            fills=tuple(self.fills.values()),
+            fills=tuple(fills),
         )
 
 

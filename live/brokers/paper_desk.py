@@ -43,6 +43,7 @@ class Desk:
         self.known = {one.symbol: one for one in feed.instruments()}
         self._store = None if path is None else PaperStore(path)
         self.books = self._open()
+        self._is_stale = False  # the books hold what could not be stored
         self._corrected: list[OrderFilled] = []
 
     def _open(self) -> Books:
@@ -66,8 +67,12 @@ class Desk:
             self._store.close()
 
     def _change(self, change: Callable[[Books], Events]) -> Events:
-        """Change the books and store them; where another process has written, on what it wrote."""
-        seen: Events = []
+        """Change the books and store them; where another process has written, on what it wrote.
+
+        Raises:
+            NotConnectedError: they could not be stored; the change was not made.
+        """
+        seen: Events = self._reload() if self._is_stale else []
         while True:
             row = self.books.row
             events = change(self.books)
@@ -77,18 +82,22 @@ class Desk:
                 self.books.changed.clear()
                 self.books.new_fills.clear()
                 return events
+            self._is_stale = True
             if self._store.save(self.books):
+                self._is_stale = False
                 return seen + events
             seen += self._reload()
 
     def sync(self) -> Events:
         """What another process has done."""
-        is_changed = self._store is not None and self._store.is_changed()
-        return self._reload() if is_changed else []
+        if self._store is None:
+            return []
+        return self._reload() if self._is_stale or self._store.is_changed() else []
 
     def _reload(self) -> Events:
         assert self._store is not None
         self.books, orders, fills = self._store.load()
+        self._is_stale = False
         at_ns = self.books.at_ns
         canceled = [
             OrderCanceled(at_ns=at_ns, cid=order.intent.cid, reason=order.reason)

@@ -41,6 +41,8 @@ class Faults:
     of order; duplicates: how many times more each fill is told; corrections: fills that are
     corrected after the next bar, by `correction`, a fraction of the price.
 
+    Market: bad_quotes: quotes that are replaced by a `bad_quote` of the kind `quote_kind`.
+
     Connection: refuse_connections, incomplete_snapshots, failing_snapshots: how many of them.
     """
 
@@ -61,6 +63,8 @@ class Faults:
     duplicates: int = 0
     corrections: int = 0
     correction: float = 1e-3
+    bad_quotes: int = 0
+    quote_kind: str = "crossed"
     refuse_connections: int = 0
     incomplete_snapshots: int = 0
     failing_snapshots: int = 0
@@ -84,6 +88,12 @@ class Line:
         self._muted: set[str] = set()
         self._count = 0
 
+    @property
+    def is_prompt(self) -> bool:
+        """Whether events of orders come at once, and all of them."""
+        faults = self.faults
+        return not (faults.latency_ns or faults.jitter_ns or faults.mute or self._muted)
+
     def mute(self, cid: str) -> None:
         """Tell nothing of an order any more."""
         self._muted.add(cid)
@@ -95,10 +105,12 @@ class Line:
 
     def put(self, event: BrokerEvent, now_ns: int) -> None:
         """Send an event."""
+        faults = self.faults
         if not isinstance(event, OrderEvent):
+            if isinstance(event, Tick) and faults.take("bad_quotes"):
+                event = bad_quote(faults.quote_kind, event)
             self._ready.append(event)
             return
-        faults = self.faults
         if event.cid in self._muted and event.cid:
             return
         if isinstance(event, OrderAccepted) and faults.take("drop_acks"):

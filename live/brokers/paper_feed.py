@@ -9,6 +9,7 @@ from typing import Protocol
 from jaxtrade.live.brokers.base import Instrument
 from jaxtrade.live.brokers.paper_books import Books, Events
 from jaxtrade.live.events import AccountState, Bar, Tick
+from jaxtrade.specs import JaxtradeError
 
 
 class Feed(Protocol):
@@ -60,8 +61,8 @@ class Standstill:
         return self._instruments
 
     def open_books(self) -> Books:
-        """None: an account begins where its market is."""
-        raise NotImplementedError("an account begins where its market is")
+        """Raise JaxtradeError: an account begins where its market is."""
+        raise JaxtradeError(f"no account of {', '.join(self.symbols)}: begin one on a market")
 
     def next_ns(self, books: Books) -> int | None:
         """There is no next bar."""

@@ -74,8 +74,14 @@ class Choice:
 NO_CHOICE = Choice()
 
 
-def choose(books: Books, instrument: Instrument, row: int, low: float, high: float) -> Choice:
-    """What the bar at a row, which reaches from low to high, is to do in a symbol."""
+def choose(
+    books: Books, instrument: Instrument, row: int, low: float, high: float, *, in_parts: bool
+) -> Choice:
+    """What the bar at a row, which reaches from low to high, is to do in a symbol.
+
+    Exits are left out where an order may turn the position round, or may not (it waits for a price,
+    or is filled `in_parts`): on the wrong side of the market they would trade at once.
+    """
     symbol = instrument.symbol
     mine = [each for each in books.working.values() if each.intent.symbol == symbol]
     if not mine:
@@ -89,9 +95,13 @@ def choose(books: Books, instrument: Instrument, row: int, low: float, high: flo
     choice.is_priced = is_priced and bool(choice.orders)
     held = books.units[symbol]
     after = held if choice.is_priced and held else held + choice.net
+    if held * (held + choice.net) < 0 and (choice.is_priced or in_parts):
+        return choice
+    side, most = (-1 if after < 0 else 1), max(abs(held), abs(held + choice.net))
     exits = [e for e in mine if e.is_exit and e.due <= row and e.intent.side.sign * after < 0]
     for leg, chosen in ((Leg.STOP_LOSS, "stop_loss"), (Leg.TAKE_PROFIT, "take_profit")):
-        setattr(choice, chosen, _nearest([e for e in exits if e.intent.leg is leg], leg, after))
+        mine = [each for each in exits if each.intent.leg is leg]
+        setattr(choice, chosen, _nearest(mine, leg, side * most))
     return choice
 
 
@@ -120,19 +130,19 @@ def _is_market(order: PaperOrder) -> bool:
 
 def is_reached(order: PaperOrder, low: float, high: float) -> bool:
     """Whether a range of prices comes to the price of an order."""
-    price = float(order.intent.price or 0)
+    price = float(order.price or 0)
     is_below = (order.intent.kind is OrderKind.LIMIT) == (order.intent.side is Side.BUY)
     return low <= price if is_below else high >= price
 
 
 def _nearest(exits: list[PaperOrder], leg: Leg, held: Decimal) -> list[PaperOrder]:
-    """The exits at the nearest price, if they cover what is held."""
+    """The exits at the nearest price, if they cover what may be held."""
     if not exits:
         return []
-    prices = [each.intent.price or ZERO for each in exits]
+    prices = [each.price or ZERO for each in exits]
     is_highest = (leg is Leg.STOP_LOSS) == (held > 0)
     nearest = max(prices) if is_highest else min(prices)
-    found = [each for each in exits if each.intent.price == nearest]
+    found = [each for each in exits if each.price == nearest]
     return found if sum(each.remaining for each in found) >= abs(held) else []
 
 
@@ -159,11 +169,11 @@ def _first(orders: list[PaperOrder]) -> PaperOrder | None:
 
 
 def _level(order: PaperOrder | None, close: float, kind: OrderKind | None = None) -> float:
-    if order is None or order.intent.price is None:
+    if order is None or order.price is None:
         return NAN
     if kind is not None and order.intent.kind is not kind:
         return NAN
-    return float(order.intent.price) / close - 1.0
+    return float(order.price) / close - 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -220,8 +230,8 @@ def _traded(books: Books, dealt: Dealt, column: int, instrument: Instrument) -> 
         exact = Decimal(repr(abs(filled) * dealt.equity / before))
         amount = min(amount, exact // instrument.quantity_step * instrument.quantity_step)
     side = -1 if choice.net < 0 else 1
-    price = before * (1.0 + told.price[column])
-    price *= 1.0 + (side * told.edge[column] if choice.net else 0.0)
+    middle = before * (1.0 + told.price[column])
+    price = middle * (1.0 + (side * told.edge[column] if choice.net else 0.0))
     against = sum((q for order, q in choice.orders if order.intent.side.sign != side), ZERO)
     left = {side: amount + against, -side: against}
     total = float(left[side] + left[-side])
@@ -232,7 +242,7 @@ def _traded(books: Books, dealt: Dealt, column: int, instrument: Instrument) -> 
         left[sign] -= part
         if part > 0:
             fee = told.fee[column] * dealt.equity * float(part) / total
-            events.append(books.fill(order, symbol, sign * part, price, fee))
+            events.append(books.fill(order, symbol, sign * part, price, fee, middle))
         if part < quantity and is_market and not dealt.works_on and order.status == "working":
             has_ended = told.code[column] != 0
             reason = "the position has ended" if has_ended else "the equity cannot back it"
@@ -251,8 +261,8 @@ def _exited(books: Books, dealt: Dealt, column: int) -> Events:
     told, choice, symbol = dealt.told, dealt.choices[column], books.symbols[column]
     held = books.units[symbol]
     side = -1 if held > 0 else 1
-    price = dealt.before[column] * (1.0 + told.exit_price[column])
-    price *= 1.0 + side * told.exit_edge[column]
+    middle = dealt.before[column] * (1.0 + told.exit_price[column])
+    price = middle * (1.0 + side * told.exit_edge[column])
     fee = told.exit_fee[column] * dealt.equity / float(abs(held))
     left = abs(held)
     events: Events = []
@@ -261,7 +271,8 @@ def _exited(books: Books, dealt: Dealt, column: int) -> Events:
         part = min(order.remaining, left)
         left -= part
         if part > 0:
-            events.append(books.fill(order, symbol, side * part, price, fee * float(part)))
+            paid = fee * float(part)
+            events.append(books.fill(order, symbol, side * part, price, paid, middle))
     return events
 
 
@@ -304,6 +315,20 @@ def ended_exits(books: Books) -> Events:
         elif intent.parent in books.fired:
             events.append(books.cancel(order, "the other exit has filled"))
     return events
+
+
+def move_exits(books: Books, row: int, entries: dict[str, float]) -> None:
+    """Keep the distance, as a fraction of the price, of exits from the market order that they came
+    with: it was decided at its reference price, and trades in this bar at `entries`.
+    """
+    for order in books.working.values():
+        parent = books.order_of(order.intent.parent) if order.is_exit else None
+        if parent is None or parent.status != "working" or parent.due > row:
+            continue
+        reference, entry = parent.intent.reference_price, entries.get(order.intent.symbol)
+        if reference > 0 and entry is not None and parent.intent.kind is OrderKind.MARKET:
+            order.moved = Decimal(repr(float(order.intent.price or 0) / reference * entry))
+            books.changed.add(order.number)
 
 
 def touch(books: Books, choices: list[Choice], lows: list[float], highs: list[float]) -> None:

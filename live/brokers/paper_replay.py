@@ -6,7 +6,15 @@ import numpy as np
 
 from jaxtrade.live.brokers.base import Instrument
 from jaxtrade.live.brokers.paper_books import Books, Events, Rates
-from jaxtrade.live.brokers.paper_matching import NO_CHOICE, Dealt, ask, choose, settle, touch
+from jaxtrade.live.brokers.paper_matching import (
+    NO_CHOICE,
+    Dealt,
+    ask,
+    choose,
+    move_exits,
+    settle,
+    touch,
+)
 from jaxtrade.live.brokers.paper_venue import PaperLedger, Venue
 from jaxtrade.live.events import AccountState, Bar, Tick
 
@@ -14,10 +22,15 @@ NS = 1_000_000_000
 
 
 class Replay:
-    """Rows first to last of a venue: the first is only told, then one is traded at a time."""
+    """Rows first to last of a venue: the first is only told, then one is traded at a time.
 
-    def __init__(self, venue: Venue) -> None:
+    With `moves_exits` a stop or target that is sent together with a market order keeps its distance
+    from where that trades, as the brackets of a backtest do; otherwise its price is what it says.
+    """
+
+    def __init__(self, venue: Venue, *, moves_exits: bool = False) -> None:
         self.venue = venue
+        self._moves_exits = moves_exits
         self.symbols = venue.symbols
         self.bar_seconds = venue.bar_seconds
         self._ledger = PaperLedger(venue.rules, len(venue.symbols))
@@ -66,8 +79,10 @@ class Replay:
         row = books.row + 1
         lows, highs = self._prices(row, 2), self._prices(row, 1)
         is_there = self.venue.is_there[row].tolist()
+        if self._moves_exits and books.working:
+            move_exits(books, row, self._entries(books, row))
         choices = [
-            choose(books, one, row, low, high) if there else NO_CHOICE
+            choose(books, one, row, low, high, in_parts=self._works_on) if there else NO_CHOICE
             for one, low, high, there in zip(self._instruments, lows, highs, is_there, strict=True)
         ]
         asked = ask(books, choices, self._instruments)
@@ -87,6 +102,18 @@ class Replay:
         if books.working:
             touch(books, choices, lows, highs)
         return events
+
+    def _entries(self, books: Books, row: int) -> dict[str, float]:
+        """Where market orders trade in a bar, of the symbols that have one."""
+        rules, delay = self.venue.rules, self.venue.rules.delay
+        if rules.fill == "close":
+            return books.closes
+        opens, closes = self._prices(row, 0), self._prices(row, 3)
+        share = 0.0 if delay is None else float(delay)
+        share = 1.0 if rules.fill == "next_close" else share
+        there = self.venue.is_there[row].tolist()
+        each = zip(self.symbols, opens, closes, there, strict=True)
+        return {symbol: a + share * (b - a) for symbol, a, b, is_there in each if is_there}
 
     def market_data(self, books: Books, *, with_quotes: bool) -> list[Tick | Bar]:
         """The bars that were booked last, of the symbols that have one, quotes at their close."""
@@ -137,7 +164,9 @@ def rates(venue: Venue) -> list[Rates]:
 
     edges = zip(each(costs.half_spread), each(costs.slippage), strict=True)
     commissions = each(costs.commission_rate)
+    margin = venue.rules.margin
+    margins = each(None if margin is None else margin.initial)
     return [
-        Rates(edge=spread + slip, commission=commission)
-        for (spread, slip), commission in zip(edges, commissions, strict=True)
+        Rates(edge=spread + slip, commission=commission, margin=needed)
+        for (spread, slip), commission, needed in zip(edges, commissions, margins, strict=True)
     ]

@@ -6,13 +6,15 @@ that another has written meanwhile reads the books again. It survives the death 
 the machine.
 """
 
+import contextlib
 import json
 import sqlite3
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from jaxtrade.live.brokers.base import Instrument
+from jaxtrade.live.brokers.base import Instrument, NotConnectedError
 from jaxtrade.live.brokers.paper_books import Books, Money, PaperOrder, Rates
 from jaxtrade.live.events import OrderFilled, OrderInitialized, decode, encode
 from jaxtrade.specs import JaxtradeError
@@ -30,7 +32,7 @@ CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS account (id INTEGER PRIMARY KEY CHECK (id = 1), body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS orders (
     number INTEGER PRIMARY KEY, intent TEXT NOT NULL, due INTEGER NOT NULL, status TEXT NOT NULL,
-    filled TEXT NOT NULL, reason TEXT NOT NULL, is_touched INTEGER NOT NULL
+    filled TEXT NOT NULL, reason TEXT NOT NULL, is_touched INTEGER NOT NULL, moved TEXT
 );
 CREATE TABLE IF NOT EXISTS fills (
     execution_id TEXT PRIMARY KEY, number INTEGER NOT NULL, body TEXT NOT NULL
@@ -75,7 +77,18 @@ class PaperStore:
 
     def is_changed(self) -> bool:
         """Whether another process has written since this one read or wrote."""
-        return self._data_version() != self._version
+        with self._answering():
+            return self._data_version() != self._version
+
+    @contextlib.contextmanager
+    def _answering(self) -> Iterator[None]:
+        """A file that cannot be read or written is a broker that does not answer."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            with contextlib.suppress(sqlite3.Error):
+                self._file.execute("ROLLBACK")
+            raise NotConnectedError(f"{self.path}: {error}") from error
 
     def begin_account(
         self, books: Books, instruments: tuple[Instrument, ...], bar_seconds: int
@@ -131,13 +144,23 @@ class PaperStore:
 
         Returns:
             Whether it was written; if not, the books are to be read again.
+
+        Raises:
+            NotConnectedError: the file is locked or cannot be written; nothing of it is.
         """
-        self._file.execute("BEGIN IMMEDIATE")
-        if self.is_changed():
-            self._file.execute("ROLLBACK")
-            return False
-        self._write(books)
-        self._file.execute("COMMIT")
+        with self._answering():
+            self._file.execute("BEGIN IMMEDIATE")
+            if self._data_version() != self._version:
+                self._file.execute("ROLLBACK")
+                return False
+            self._write(books)
+            self._file.execute("COMMIT")
+        for number in books.changed:
+            self.statuses[number] = books.orders[number].status
+        for fill in books.new_fills:
+            self.revisions[fill.execution_id] = fill.revision
+        books.changed.clear()
+        books.new_fills.clear()
         return True
 
     def _write(self, books: Books) -> None:
@@ -147,7 +170,7 @@ class PaperStore:
             order = books.orders[number]
             intent = OrderInitialized(at_ns=0, cid=order.intent.cid, intent=order.intent)
             execute(
-                "INSERT OR REPLACE INTO orders VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     number,
                     encode(intent),
@@ -156,28 +179,26 @@ class PaperStore:
                     str(order.filled),
                     order.reason,
                     order.is_touched,
+                    None if order.moved is None else str(order.moved),
                 ),
             )
-            self.statuses[number] = order.status
         for fill in books.new_fills:
             execute(
                 "INSERT INTO fills VALUES (?, (SELECT COUNT(*) FROM fills), ?) "
                 "ON CONFLICT (execution_id) DO UPDATE SET body = excluded.body",
                 (fill.execution_id, encode(fill)),
             )
-            self.revisions[fill.execution_id] = fill.revision
-        books.changed.clear()
-        books.new_fills.clear()
 
     def load(self) -> tuple[Books, list[PaperOrder], list[OrderFilled]]:
         """The books; orders and fills that another process has changed or added."""
-        self._file.execute("BEGIN")
-        meta = self.meta()
-        [(body,)] = self._file.execute("SELECT body FROM account").fetchall()
-        orders = self._file.execute("SELECT * FROM orders ORDER BY number").fetchall()
-        fills = self._file.execute("SELECT body FROM fills ORDER BY number").fetchall()
-        self._version = self._data_version()
-        self._file.execute("COMMIT")
+        with self._answering():
+            self._file.execute("BEGIN")
+            meta = self.meta()
+            [(body,)] = self._file.execute("SELECT body FROM account").fetchall()
+            orders = self._file.execute("SELECT * FROM orders ORDER BY number").fetchall()
+            fills = self._file.execute("SELECT body FROM fills ORDER BY number").fetchall()
+            self._version = self._data_version()
+            self._file.execute("COMMIT")
         books = Books(tuple(meta["symbols"]), float(meta["deposit"]))
         books.rates = {symbol: Rates(*rate) for symbol, rate in meta["rates"].items()}
         _read_account(books, body)
@@ -222,7 +243,7 @@ def _read_account(books: Books, body: str) -> None:
 
 
 def _order(row: tuple[Any, ...]) -> PaperOrder:
-    number, intent, due, status, filled, reason, is_touched = row
+    number, intent, due, status, filled, reason, is_touched, moved = row
     started = decode("OrderInitialized", intent)
     assert isinstance(started, OrderInitialized)
     return PaperOrder(
@@ -233,4 +254,5 @@ def _order(row: tuple[Any, ...]) -> PaperOrder:
         filled=Decimal(filled),
         reason=reason,
         is_touched=bool(is_touched),
+        moved=None if moved is None else Decimal(moved),
     )

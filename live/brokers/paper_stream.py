@@ -87,6 +87,8 @@ class Stream:
         rules = dataclasses.replace(rules, costs=costs, fill="next_open")
         self._ledger = PaperLedger(rules, len(symbols))
         self._commission = np.broadcast_to(np.asarray(costs.commission_rate), len(symbols)).tolist()
+        needed_margin = 0.0 if rules.margin is None else np.asarray(rules.margin.initial)
+        self._margin = np.broadcast_to(needed_margin, len(symbols)).tolist()
         self._quotes: dict[str, Tick] = {}
         self._pending: deque[Tick] = deque()
         self._told: list[Tick | Bar] = []
@@ -117,6 +119,8 @@ class Stream:
         """A new account at the prices of the start."""
         books = Books(self.symbols, self._deposit)
         books.closes = dict(zip(self.symbols, self._start, strict=True))
+        rates = map(Rates, [0.0] * len(self.symbols), self._commission, self._margin)
+        books.rates = dict(zip(self.symbols, rates, strict=True))
         return books
 
     def next_ns(self, books: Books) -> int | None:
@@ -187,8 +191,8 @@ class Stream:
         told, money = self._ledger.over_bar(columns, NAMES, asked, books.money)
         books.row += 1
         books.marked_ns = books.at_ns
-        rates = zip(self.symbols, halves, self._commission, strict=True)
-        books.rates = {symbol: Rates(half, rate) for symbol, half, rate in rates}
+        rates = map(Rates, halves, self._commission, self._margin)
+        books.rates = dict(zip(self.symbols, rates, strict=True))
         dealt = Dealt(
             choices=choices,
             asked=asked,

@@ -1,0 +1,37 @@
+"""What the subcommands kill and rearm do. It brings next to nothing, for it has to be quick."""
+
+from jaxtrade.live.control import NotRunningError, ask
+from jaxtrade.live.folders import account_folder
+from jaxtrade.live.kill import kill as kill_account
+from jaxtrade.live.latches import lift
+from jaxtrade.specs import JaxtradeError
+
+
+def kill(*, folder: str | None, reason: str, flatten: bool, timeout_s: float) -> None:
+    """Stop all trading of an account over a connection of this process's own."""
+    path = account_folder(folder)
+    outcome = kill_account(path, reason, flatten=flatten, timeout_s=timeout_s)
+    print(outcome.engine)
+    held = ", ".join(outcome.positions) or "nothing"
+    if not outcome.is_done:
+        left = ", ".join(outcome.orders) or "none known"
+        raise JaxtradeError(
+            f"{outcome.problem}; last seen orders: {left}; positions: {held}; the latch is set: "
+            "run it again, or act at the broker"
+        )
+    print(f"no order works, held: {held} ({outcome.seconds:.1f} s)")
+    if outcome.positions:
+        print("these positions have no stops any more: jaxtrade kill --flatten closes them")
+    print("no engine trades until: jaxtrade rearm --reason TEXT")
+
+
+def rearm(*, folder: str | None, reason: str) -> None:
+    """Lift what is latched, because a person said why."""
+    path = account_folder(folder)
+    try:
+        answer = ask(path, "rearm", reason=reason)
+        print(f"trading is {answer.get('state', 'as before')}")
+    except NotRunningError:
+        lifted = lift(path, reason)
+        print(f"lifted: {' '.join(lifted) or 'no file'}")
+        print("no engine runs: what its journal has latched is lifted by the same once it does")
