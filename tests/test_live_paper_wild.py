@@ -103,7 +103,7 @@ def executions(told):
     return {event.execution_id: event for event in told if isinstance(event, OrderFilled)}
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_what_must_hold_whatever_is_sent(seed, tmp_path) -> None:
     path = tmp_path / "paper.db"
     trader, told, snapshot, broker = asyncio.run(trade(seed, path))

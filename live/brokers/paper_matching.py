@@ -74,13 +74,20 @@ class Choice:
 NO_CHOICE = Choice()
 
 
+class Way(NamedTuple):
+    """How the rules fill: orders in parts, as the volume allows; after the exits of the bar."""
+
+    in_parts: bool = False
+    after_exits: bool = False
+
+
 def choose(
-    books: Books, instrument: Instrument, row: int, low: float, high: float, *, in_parts: bool
+    books: Books, instrument: Instrument, row: int, low: float, high: float, way: Way
 ) -> Choice:
     """What the bar at a row, which reaches from low to high, is to do in a symbol.
 
     Exits are left out where an order may turn the position round, or may not (it waits for a price,
-    or is filled `in_parts`): on the wrong side of the market they would trade at once.
+    or is filled in parts): on the wrong side of the market they would trade at once.
     """
     symbol = instrument.symbol
     mine = [each for each in books.working.values() if each.intent.symbol == symbol]
@@ -94,10 +101,11 @@ def choose(
     choice = taken(books, orders, instrument)
     choice.is_priced = is_priced and bool(choice.orders)
     held = books.units[symbol]
-    after = held if choice.is_priced and held else held + choice.net
-    if held * (held + choice.net) < 0 and (choice.is_priced or in_parts):
+    traded = held if way.after_exits else held + choice.net
+    if held * traded < 0 and (choice.is_priced or way.in_parts):
         return choice
-    side, most = (-1 if after < 0 else 1), max(abs(held), abs(held + choice.net))
+    after = held if choice.is_priced and held else traded
+    side, most = (-1 if after < 0 else 1), max(abs(held), abs(traded))
     exits = [e for e in mine if e.is_exit and e.due <= row and e.intent.side.sign * after < 0]
     for leg, chosen in ((Leg.STOP_LOSS, "stop_loss"), (Leg.TAKE_PROFIT, "take_profit")):
         mine = [each for each in exits if each.intent.leg is leg]
