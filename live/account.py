@@ -42,7 +42,8 @@ class Account:
 
     owners: desk of each symbol; closes: last close, or middle of the last quote; ranges: average
     range of a bar as a fraction of the price; told: what the broker said of the account last;
-    reported: what it said to hold, by symbol; watch: told of market data, of history too; is_connected, is_reconciling: of the session;
+    reported: what it said to hold, by symbol; watch: told of market data, of history too;
+    is_connected, is_reconciling: of the session;
     overdue: symbols whose positions have been without a stop for too long.
     """
 

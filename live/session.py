@@ -14,6 +14,7 @@ from jaxtrade.live.brokers.base import NotConnectedError, Snapshot
 from jaxtrade.live.desk import Desk
 from jaxtrade.live.events import (
     AccountState,
+    AgentPaused,
     Bar,
     BrokerConnected,
     BrokerDisconnected,
@@ -264,13 +265,23 @@ class Session:
                 account.watch(bar)
             if bars:
                 account.closes.setdefault(symbol, bars[-1].close)
+        try:
+            return self._if_current(desk, self._taken_up(desk, histories))
+        except Exception as error:  # a policy may fail in any way, and only its agent stops
+            reason = f"its policy cannot take up work: {type(error).__name__}: {error}"[:300]
+            now_ns = account.clock.wall_ns()
+            account.books.observe(AgentPaused(at_ns=now_ns, agent=desk.name, reason=reason))
+            return None
+
+    def _taken_up(self, desk: Desk, histories: list[tuple[Bar, ...]]) -> Row | None:
+        """A row that the agent has still to decide, see `Desk.begin`."""
+        account = self._account
         if desk.decider.last_start_s is not None:
-            return self._if_current(desk, desk.catch_up(histories))
+            return desk.catch_up(histories)
         record = account.state.agents.get(desk.name)
         decided_s = 0 if record is None else record.last_start_s
         carry = account.books.journal.carry(desk.name)
-        blob = None if carry is None else carry.blob
-        return self._if_current(desk, desk.begin(histories, blob, decided_s))
+        return desk.begin(histories, None if carry is None else carry.blob, decided_s)
 
     def _if_current(self, desk: Desk, row: Row | None) -> Row | None:
         """A row that nobody decided on, where the one after it has not ended yet; else it is seen
