@@ -117,23 +117,35 @@ class Engine:
     # --- what the broker says ------------------------------------------------------------------
 
     async def _follow(self) -> None:
-        """Deal with one event after the other, for as long as there are any."""
-        clock, since = self.account.clock, self.account.clock.steady_ns()
+        """Deal with one event after the other, over one connection after the other."""
+        is_lost = self.session.is_lost
         while True:
-            async with contextlib.aclosing(self.account.broker.events()) as events:  # type: ignore[type-var]
-                async for event in events:
-                    async with self._one_at_a_time:
-                        await self.deal_with(event)
-                    if not self.account.is_connected:
-                        break
-                    now = clock.steady_ns()
-                    if now - since > YIELD_NS:
-                        await asyncio.sleep(0)
-                        since = clock.steady_ns()
+            following = asyncio.create_task(self._follow_connection())
+            losing = asyncio.create_task(is_lost.wait())
+            await asyncio.wait({following, losing}, return_when=asyncio.FIRST_COMPLETED)
+            async with self._one_at_a_time:  # not in the middle of an event
+                following.cancel()
+                losing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await following
             if self.account.is_connected:  # a replay is over
                 self.stop("the data are over")
                 return
             await self.reopen()
+
+    async def _follow_connection(self) -> None:
+        """Deal with events until there are no more, or the connection is lost."""
+        clock, since = self.account.clock, self.account.clock.steady_ns()
+        async with contextlib.aclosing(self.account.broker.events()) as events:  # type: ignore[type-var]
+            async for event in events:
+                async with self._one_at_a_time:
+                    await self.deal_with(event)
+                if not self.account.is_connected:
+                    return
+                now = clock.steady_ns()
+                if now - since > YIELD_NS:
+                    await asyncio.sleep(0)
+                    since = clock.steady_ns()
 
     async def reopen(self) -> None:
         """Take up a connection that was lost."""

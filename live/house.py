@@ -56,6 +56,8 @@ class House:
     async def _turn(self) -> None:
         engine = self._engine
         await engine.governor.obey_files()
+        if engine.account.is_connected and not engine.account.broker.is_connected():
+            engine.session.lost("the broker is silent")
         if not engine.account.is_connected:
             return
         await self._look_after()

@@ -4,6 +4,7 @@ There is one way to start, and it is the one after a crash: connect, compare wit
 says until nothing is UNKNOWN, see the bars that were missed, and only then trade.
 """
 
+import asyncio
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -45,7 +46,7 @@ class Session:
 
     compared_ns, again_ns: by the steady clock, when state and broker were compared last, and when
     that is to be done again before its time, 0 for not; excess: signed units by symbol that came
-    from outside and are to be closed.
+    from outside and are to be closed; is_lost: set while there is no connection.
     """
 
     def __init__(self, account: Account, beat: Callable[[], object]) -> None:
@@ -56,6 +57,7 @@ class Session:
         self.compared_ns = 0
         self.again_ns = 0
         self.excess: dict[str, Decimal] = {}
+        self.is_lost = asyncio.Event()
 
     async def open(self) -> list[tuple[Desk, Row]]:
         """Connect, however long it takes; then compare, and bring the agents up to date.
@@ -79,6 +81,7 @@ class Session:
         now_ns = account.clock.wall_ns()
         account.books.observe(BrokerConnected(at_ns=now_ns, epoch=account.epoch))
         account.is_connected = True
+        self.is_lost.clear()
         await self._look_up()
         await self.settle()
         self._allot()
@@ -140,7 +143,7 @@ class Session:
         if found.again_s is not None:
             self.again_ns = self.compared_ns + round(found.again_s * SECOND)
         if snapshot.is_complete:
-            held = {position.symbol: position.quantity for position in snapshot.positions}
+            held = reconcile.held_by(snapshot)
             symbols = {*held, *account.owners, *account.state.positions}
             account.reported = {symbol: held.get(symbol, Decimal(0)) for symbol in symbols}
             self.see_account(
@@ -302,6 +305,7 @@ class Session:
             now_ns = account.clock.wall_ns()
             account.books.observe(BrokerDisconnected(at_ns=now_ns, reason=reason))
         account.is_connected = False
+        self.is_lost.set()
         account.is_reconciling = True
 
     async def _wait(self, seconds: float) -> None:

@@ -257,3 +257,27 @@ def test_orders_of_a_policy_gone_wild_are_refused_and_trading_halts(trade):
     assert {event.check for event in denied} <= {"rate", "trading"}
     assert ran.engine.account.state.trading is TradingState.HALTED
     assert not ran.of(PositionAdjusted)
+
+
+def test_a_broker_that_falls_silent_is_noticed_and_connected_to_again(trade):
+    def prepare(engine):
+        broker, count = engine.account.broker, [0]
+        deal_with, connect = engine.deal_with, broker.connect
+
+        async def dealt_with(event):
+            await deal_with(event)
+            count[0] += 1
+            if count[0] == 30:
+                broker.freeze()
+                engine.account.clock.advance(60 * 10**9)
+
+        async def connected():
+            broker.thaw()
+            await connect()
+
+        engine.deal_with, broker.connect = dealt_with, connected
+
+    ran = trade(prepare=prepare)
+    assert len(ran.of(BrokerConnected)) == 2
+    assert len(ran.decisions) == BARS - 200
+    assert_the_books_agree(ran)
