@@ -9,6 +9,7 @@ import logging
 import secrets
 import signal
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from jaxtrade.live.account import Account
@@ -64,9 +65,14 @@ def make_engine(
     return Engine(account, folder=settings.path, beat=(heartbeat or Heartbeat("")).beat)
 
 
-async def run(settings: LiveSettings) -> str:
-    """Run an account until it is stopped or its data are over; why it ended."""
-    broker = make_broker(settings, role="engine")
+@contextlib.asynccontextmanager
+async def prepared(settings: LiveSettings, broker: Broker) -> AsyncIterator[Engine]:
+    """The engine of an account with all that goes with it: logs, metrics, journal, signs of life,
+    and the door for people.
+
+    Raises:
+        JaxtradeError: as `make_engine`, or the folder is in use or cannot be.
+    """
     run_id = secrets.token_hex(4)
     with (
         start_logging(settings.path, "engine", settings.logs),
@@ -80,15 +86,21 @@ async def run(settings: LiveSettings) -> str:
         event_log = EventLog(engine, recorder)
         control = ControlServer(settings.path, engine)
         await control.start()
+        try:
+            yield engine
+        finally:
+            await control.stop()
+            event_log.close()
+
+
+async def run(settings: LiveSettings) -> str:
+    """Run an account until it is stopped or its data are over; why it ended."""
+    async with prepared(settings, make_broker(settings, role="engine")) as engine:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             with contextlib.suppress(NotImplementedError):  # Windows
                 loop.add_signal_handler(number, engine.stop, signal.Signals(number).name)
-        try:
-            await engine.run()
-        finally:
-            await control.stop()
-            event_log.close()
+        await engine.run()
     return engine.stop_reason
 
 
