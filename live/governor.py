@@ -4,7 +4,6 @@ A latch is set on evidence and lifted by a person. KILLED lives in a file too, w
 write and which counts whether or not the journal does.
 """
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,14 @@ from jaxtrade.live.events import (
 from jaxtrade.live.latches import Latch, is_latched, latched, lift, set_latch
 from jaxtrade.live.settings import LiveSettings, changed, write
 from jaxtrade.live.trading import Trading
+from jaxtrade.live.worth import Worth
 from jaxtrade.specs import JaxtradeError
 
 CLOSE_NS = 3_000_000_000
 """How long closing orders are given before whatever is left is closed again."""
+
+NEARLY = 1e-9
+"""So near to a floor, relative, there is a thorough look."""
 
 
 class Governor:
@@ -37,6 +40,7 @@ class Governor:
         self._folder = folder
         self.is_flattening = False
         self._closed_ns = 0
+        self._worth = Worth(account.state, account.closes)
 
     def begin(self) -> None:
         """Take up what a kill had begun; its latch is in the state already."""
@@ -60,13 +64,16 @@ class Governor:
         if account.state.trading is not before:
             await self._enter(account.state.trading, account.state.trading_reason)
 
-    async def look_at_prices(self) -> None:
+    async def look_at_price(self, symbol: str) -> None:
         """The same at a tick, where something is held that it concerns."""
         marks = self._account.state.marks
-        if marks.day < 0 or not any(book.holdings for book in self._account.state.books.values()):
+        if marks.day < 0:
+            return
+        equity = self._worth.at(symbol)
+        if equity is None:
             return
         floor = protections.floor(marks, self._account.settings.protections)
-        if not math.isnan(floor) and self._account.equity <= floor:
+        if equity <= floor + NEARLY * abs(floor):  # never where there is no floor: not-a-number
             await self.look()
 
     async def kill(self, reason: str, *, flatten: bool) -> None:
