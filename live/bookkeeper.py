@@ -6,6 +6,7 @@ is applied at once and written as soon as the disk takes it again, in order. Unt
 say so, and the engine opens nothing.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ from jaxtrade.live.events import Event
 from jaxtrade.live.journal import Carry, Journal, JournalError
 from jaxtrade.live.state import State
 
+log = logging.getLogger("jaxtrade.books")
+
 MOST_UNWRITTEN = 10_000
 """Events kept in memory while the journal takes none; with more, the oldest are given up, which
 the broker's own record then has to replace."""
@@ -23,7 +26,8 @@ the broker's own record then has to replace."""
 class Bookkeeper:
     """State, journal and all that follows an event: alerts, and who listens.
 
-    listeners: called with each event once it is applied; they must not fail nor block.
+    listeners: called with each event once it is applied, with those of the same commit; they must
+    not block, and where one fails, that is logged.
     """
 
     def __init__(self, state: State, journal: Journal) -> None:
@@ -97,5 +101,9 @@ class Bookkeeper:
     def _apply(self, events: Sequence[Event]) -> None:
         for event in events:
             self.state.apply(event)
+        for event in events:  # who listens cannot come between the journal and the state
             for listener in self.listeners:
-                listener(event)
+                try:
+                    listener(event)
+                except Exception:
+                    log.exception("a listener failed on %s", type(event).__name__)
