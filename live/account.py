@@ -18,6 +18,7 @@ from jaxtrade.live.orders import Order, OrderStatus, make_cid
 from jaxtrade.live.positions import PositionStatus, position_status
 from jaxtrade.live.quotes import Quotes
 from jaxtrade.live.rates import Rates
+from jaxtrade.live.rows import is_sound
 from jaxtrade.live.scene import Scene, Terms
 from jaxtrade.live.settings import LiveSettings
 from jaxtrade.live.state import SEVERITY, State
@@ -148,8 +149,10 @@ class Account:
 
     def see_bar(self, bar: Bar) -> None:
         """Take in a bar: its close, where there are no quotes, and its true range, a fraction of
-        the close before, into the running average.
+        the close before, into the running average. One that is not sound is left alone.
         """
+        if not is_sound(bar):
+            return
         self.quotes.close(bar, steady_ns=self.clock.steady_ns(), epoch=self.epoch)
         before = self.closes.get(bar.symbol, bar.open)
         width = (max(bar.high, before) - min(bar.low, before)) / before

@@ -5,6 +5,7 @@ Exit codes: 0 ended in order; 1 an error, in one line; 3 another engine works in
 
 import asyncio
 import contextlib
+import functools
 import logging
 import secrets
 import signal
@@ -22,6 +23,7 @@ from jaxtrade.live.engine import Engine
 from jaxtrade.live.event_log import EventLog
 from jaxtrade.live.execution import Execution
 from jaxtrade.live.heartbeat import Heartbeat
+from jaxtrade.live.latches import Latch, is_latched
 from jaxtrade.live.logs import start_logging
 from jaxtrade.live.quotes import Quotes
 from jaxtrade.live.rates import Rates
@@ -56,7 +58,13 @@ def make_engine(
         broker=broker,
         clock=broker.clock,
         books=books,
-        execution=Execution(books, broker, broker.clock, settings.engine),
+        execution=Execution(
+            books,
+            broker,
+            broker.clock,
+            settings.engine,
+            functools.partial(is_latched, settings.folder, Latch.KILLED),
+        ),
         desks=desks,
         owners=owners(desks),
         rates=Rates(settings.guard),

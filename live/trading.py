@@ -1,10 +1,7 @@
 """From a row of bars to orders: decide, plan, guard, write down, send; and exits of positions."""
 
-<<<<<<< HEAD
 import dataclasses
-=======
 import math
->>>>>>> latency
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -26,7 +23,7 @@ from jaxtrade.live.events import (
 )
 from jaxtrade.live.guard import check
 from jaxtrade.live.journal import Carry, JournalError
-from jaxtrade.live.orders import Order, OrderStatus
+from jaxtrade.live.orders import Order, OrderStatus, decision_key, make_cid
 from jaxtrade.live.protections import day_of
 from jaxtrade.live.rows import Row
 from jaxtrade.live.scene import Plan
@@ -105,12 +102,14 @@ class Trading:
         account = self._account
         if not desk.has_exits:
             return
+        if account.trading is TradingState.KILLED:  # what is held then, a person has left so
+            return
         equity = account.state.books[desk.name].value(account.closes)
         plan = exits.exits(
             account.terms(desk),
             symbol,
             account.scene(desk, equity),
-            start_s=0 if desk.made is None else desk.made.start_s,
+            start_s=self._start_s(desk),
             attempt=self._attempt(desk, symbol),
             is_overdue=is_overdue,
         )
@@ -122,16 +121,10 @@ class Trading:
         quantity = account.state.quantity(symbol)
         if not quantity or account.broker.capabilities.holds_exits:
             return
-<<<<<<< HEAD
-        entry = account.state.trades.entries().get(symbol, price)
+        entry = account.state.trades.entry(symbol) or price
         leg = exits.breached(account.terms(desk), quantity, entry, price)
         if leg is not None:
             await self.close(desk, symbol, leg=leg)
-=======
-        entry = account.state.trades.entry(symbol) or price
-        if exits.breached(account.terms(desk), quantity, entry, price) is not None:
-            await self.close(desk, symbol)
->>>>>>> latency
 
     async def close(self, desk: Desk, symbol: str, *, leg: Leg = Leg.CLOSE) -> None:
         """Close a position at the market."""
@@ -141,7 +134,7 @@ class Trading:
             account.terms(desk),
             symbol,
             account.scene(desk, equity),
-            start_s=0 if desk.made is None else desk.made.start_s,
+            start_s=self._start_s(desk),
             attempt=self._attempt(desk, symbol),
             leg=leg,
         )
@@ -249,9 +242,22 @@ class Trading:
         return EquityMarked(at_ns=now_ns, equity=equity, day=day)
 
     def _attempt(self, desk: Desk, symbol: str) -> int:
-        """A number that no exit of this decision in this symbol has had."""
-        desk.attempts[symbol] = desk.attempts.get(symbol, 0) + 1
-        return desk.attempts[symbol]
+        """A number that no exit of this decision in this symbol has had, nor before a restart."""
+        start_s, orders = self._start_s(desk), self._account.state.orders
+        number = desk.attempts.get(symbol, 0) + 1
+        while any(
+            make_cid(decision_key(desk.name, symbol, start_s, leg, number)) in orders for leg in Leg
+        ):
+            number += 1
+        desk.attempts[symbol] = number
+        return number
+
+    def _start_s(self, desk: Desk) -> int:
+        """The decision that exits are counted from: the last, if need be of before a restart."""
+        if desk.made is not None:
+            return desk.made.start_s
+        record = self._account.state.agents.get(desk.name)
+        return 0 if record is None else record.last_start_s
 
 
 def _not_sent(event: Event, why: str) -> Event:
