@@ -110,6 +110,18 @@ def test_while_an_order_is_unknown_its_symbol_opens_nothing_and_it_is_not_sent_a
     assert len(sent) == len(set(sent)) > 1
 
 
+def test_an_order_of_which_nothing_is_told_is_found_and_not_sent_again(trade):
+    ran = trade(Faults(mute=1))
+    (unknown,) = ran.of(OrderUnknown)
+    after_it = ran.events[ran.events.index(unknown) :]
+    found = [e for e in after_it if isinstance(e, OrderFilled) and e.cid == unknown.cid]
+    assert found
+    assert not ran.of(OrderLost)
+    assert ran.engine.account.state.orders[unknown.cid].filled == sum(e.quantity for e in found)
+    assert [e.cid for e in ran.of(OrderInitialized)].count(unknown.cid) == 1
+    assert_the_books_agree(ran)
+
+
 @pytest.mark.parametrize("kind", ["zero", "negative", "nan", "crossed"])
 def test_bad_quotes_open_nothing(trade, kind):
     sent = []
