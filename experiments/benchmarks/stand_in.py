@@ -102,7 +102,7 @@ class StandIn:
 
     async def snapshot(self) -> Snapshot:
         """What is held."""
-        held = [Position(s, q, self.prices[s]) for s, q in self._held.items() if q]  # type: ignore[misc]
+        held = [Position(s, q, self.prices[s]) for s, q in self._held.items() if q]  # type: ignore[call-arg]
         worth = sum(float(each.quantity) * each.price for each in held)
         cash = float(self._cash)
         return Snapshot(
