@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import zoneinfo
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from jaxtrade.live.bookkeeper import Bookkeeper
@@ -18,6 +18,7 @@ from jaxtrade.live.orders import Order, OrderStatus, make_cid
 from jaxtrade.live.positions import PositionStatus, position_status
 from jaxtrade.live.quotes import Quotes
 from jaxtrade.live.rates import Rates
+from jaxtrade.live.rows import is_sound
 from jaxtrade.live.scene import Scene, Terms
 from jaxtrade.live.settings import LiveSettings
 from jaxtrade.live.state import SEVERITY, State
@@ -42,7 +43,8 @@ class Account:
 
     owners: desk of each symbol; closes: last close, or middle of the last quote; ranges: average
     range of a bar as a fraction of the price; told: what the broker said of the account last;
-    reported: what it said to hold, by symbol; is_connected, is_reconciling: of the session;
+    reported: what it said to hold, by symbol; watch: told of market data, of history too;
+    is_connected, is_reconciling: of the session;
     overdue: symbols whose positions have been without a stop for too long.
     """
 
@@ -60,6 +62,7 @@ class Account:
     ranges: dict[str, float] = dataclasses.field(default_factory=dict)
     reported: dict[str, Decimal] = dataclasses.field(default_factory=dict)
     told: AccountState | None = None
+    watch: Callable[[Tick | Bar], None] = lambda event: None
     is_connected: bool = False
     is_reconciling: bool = True
     epoch: int = 0
@@ -146,8 +149,10 @@ class Account:
 
     def see_bar(self, bar: Bar) -> None:
         """Take in a bar: its close, where there are no quotes, and its true range, a fraction of
-        the close before, into the running average.
+        the close before, into the running average. One that is not sound is left alone.
         """
+        if not is_sound(bar):
+            return
         self.quotes.close(bar, steady_ns=self.clock.steady_ns(), epoch=self.epoch)
         before = self.closes.get(bar.symbol, bar.open)
         width = (max(bar.high, before) - min(bar.low, before)) / before
@@ -180,6 +185,7 @@ class Account:
             closes=self.closes,
             positions={symbol: held.quantity for symbol, held in state.positions.items()},
             orders=orders,
+            stop_losses={name: desk.settings.stop_loss for name, desk in self.desks.items()},
             owners=self._owner_names,
             agents=worth,
             decision_keys=DecisionKeys(state),

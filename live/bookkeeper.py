@@ -6,6 +6,7 @@ is applied at once and written as soon as the disk takes it again, in order. Unt
 say so, and the engine opens nothing.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ from jaxtrade.live.events import Event
 from jaxtrade.live.journal import Carry, Journal, JournalError
 from jaxtrade.live.state import State
 
+log = logging.getLogger("jaxtrade.books")
+
 MOST_UNWRITTEN = 10_000
 """Events kept in memory while the journal takes none; with more, the oldest are given up, which
 the broker's own record then has to replace."""
@@ -23,8 +26,8 @@ the broker's own record then has to replace."""
 class Bookkeeper:
     """State, journal and all that follows an event: alerts, and who listens.
 
-    listeners: called with each event once it is applied, those of `intend` once there is time; they
-    must not fail nor block.
+    listeners: called with each event once it is applied with those of the same commit, those of
+    `intend` once there is time; they must not block, and where one fails, that is logged.
     """
 
     def __init__(self, state: State, journal: Journal) -> None:
@@ -80,15 +83,18 @@ class Bookkeeper:
         self.tell()
         for event in events:
             self.state.apply(event)
-            self._untold.append(event)
-            self.tell()
+        self._untold.extend(events)
+        self.tell()
 
     def tell(self) -> None:
         """Tell listeners what they have not heard yet."""
         while self._untold:
             event = self._untold.popleft()
             for listener in self.listeners:
-                listener(event)
+                try:
+                    listener(event)
+                except Exception:
+                    log.exception("a listener failed on %s", type(event).__name__)
 
     def settle(self) -> bool:
         """Try to write what could not be written before; whether nothing is left of it."""

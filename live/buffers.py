@@ -14,11 +14,17 @@ from jaxtrade.specs import BINDING_FLAGS, CLOCK_FIELDS, HARD_LIMITS, BundleMetad
 
 F32 = NDArray[np.float32]
 Numbers = NDArray[np.float32] | NDArray[np.int32]
+Said = tuple[F32, F32, int, int | Numbers, F32, F32, float, float]
+"""What `Decision` holds, in its order."""
+
 Told = tuple[F32, F32, F32, F32, F32, F32]
 """Bar, context, clock, mask, account, limits: see `decision.Inputs`."""
 
+KEPT = "kept"
 NUM_KEPT = BINDING_FLAGS.index("cooldown")
-"""Limits that need no memory, the first of the flags: those that a graph reviews."""
+"""Whether limits are kept, instead of the bits that bind: those that need no memory, the first of
+the flags. The very first, that all is finite, is not written: a set where it is not is refused.
+"""
 
 _F32 = np.dtype(np.float32)
 
@@ -27,8 +33,9 @@ class Buffers:
     """Two sets of everything, used in turn: a decision reads what it is told and the carry from one
     set and writes carry and results into the other, so a decision that is refused spoils nothing.
 
-    What must be finite lies side by side: of what is told, all but the limits; of what is written,
-    window (its last row is the new one), indicators, hidden and target, then the other outputs.
+    What is to be finite lies side by side: of what is told, all but the limits; of what is written,
+    window (its last row is the new one), indicators, hidden, target and requested, then the other
+    outputs.
     """
 
     def __init__(self, metadata: BundleMetadata) -> None:
@@ -63,7 +70,7 @@ class Buffers:
         self._written, blocks = zip(*(_block(**written) for _ in (0, 1)), strict=True)
         start = (metadata.features.window - 1) * width
         results = sum(math.prod(written[name]) for name in ("window", "indicators", "hidden"))
-        self._new = [block[start : results + assets] for block in blocks]
+        self._new = [block[start : results + 2 * assets] for block in blocks]
         self._results = [block[results:] for block in blocks]
         self._carries = [memoryview(block[:results]).cast("B") for block in blocks]
         self._fact_is_finite = np.ones(len(self._facts[0]), np.bool_)
@@ -100,7 +107,7 @@ class Buffers:
             return _bound(session, sources, targets)
         self._count_kept()
         del targets["binding"]
-        return _bound(session, sources, {**targets, "kept": self._kept}, needs_all=False)
+        return _bound(session, sources, {**targets, KEPT: self._kept}, needs_all=False)
 
     def bind_explaining(self, session: ort.InferenceSession, turn: int) -> ort.IOBinding:
         """The binding of a session that explains the decision whose carry is in set `turn`.
@@ -118,7 +125,7 @@ class Buffers:
     def _count_kept(self) -> None:
         """Be told which limits are kept, instead of the bits of those that bind."""
         if not self._bits:
-            self._kept = np.zeros(NUM_KEPT, np.bool_)
+            self._kept = np.ones(NUM_KEPT, np.bool_)
             for state in itertools.product((False, True), repeat=NUM_KEPT):
                 bits = sum(1 << bit for bit, is_kept in enumerate(state) if not is_kept)
                 self._bits[bytes(state)] = bits
@@ -158,22 +165,38 @@ class Buffers:
         digest.update(self._carries[turn])
         return digest.hexdigest()
 
-    def read(self, turn: int) -> tuple[F32, F32, int, int | Numbers, F32, F32, float, float]:
-        """The numbers of the decision written into a set, in the order of `Decision`."""
+    def is_finite(self, turn: int) -> bool:
+        """Whether carry, target and what is requested, as written into a set, are finite."""
         np.isfinite(self._new[turn], self._new_is_finite)
-        if self._new_is_finite.tobytes() != self._all_new:
+        return self._new_is_finite.tobytes() == self._all_new
+
+    def read_own(self, turn: int) -> Said:
+        """The same as `read` of the bundle's own graph, where the carry and the target are finite.
+
+        Raises:
+            JaxtradeError: they are not.
+        """
+        np.isfinite(self._new[turn], self._new_is_finite)
+        if not self._new_is_finite[: -self._num_assets].all():
             bar = self._told[1 - turn]["bar"].tolist()
             raise JaxtradeError(f"bar {bar} makes the carry or the target not finite")
+        return self._read(turn, self._binding.item(), self._indices["tensor(int32)"])
+
+    def read(self, turn: int) -> Said:
+        """The numbers of the decision written into a set, in the order of `Decision`."""
+        bits = self._bits
+        binding = bits[self._kept.tobytes()] if bits else self._binding.item()
+        return self._read(turn, binding, self._index)
+
+    def _read(self, turn: int, binding: int, found: NDArray[Any]) -> Said:
         assets, floats = self._num_assets, self._results[turn].copy()
         requested, target = floats[assets : 2 * assets], floats[:assets]
         value, confidence = floats[-2:].tolist()
         certain, none = floats[2 * assets : -2], floats[:0]
-        bits = self._bits
-        binding = bits[self._kept.tobytes()] if bits else self._binding.item()
         if not self._is_discrete:
             spread, action = np.split(certain, 2)
             return requested, target, binding, action, none, spread, value, confidence
-        index = self._index.item() if assets == 1 else self._index.astype(np.int32)
+        index = found.item() if assets == 1 else found.astype(np.int32)
         return requested, target, binding, index, certain, none, value, confidence
 
     def contributions(self) -> dict[str, float]:
@@ -249,6 +272,8 @@ def _bound(
         (targets, session.get_outputs(), binding.bind_ortvalue_output),
     ):
         left = {name: array.size for name, array in arrays.items()}
+        if KEPT in left and f"{KEPT}[0:1]" not in {node.name for node in nodes}:
+            left[KEPT] -= 1
         for node in nodes:
             name, first, last = _part(node.name)
             array = (

@@ -20,6 +20,9 @@ PATIENT_BARS = 2
 """Decisions that an order may outlive before what is not filled of it is cancelled, where the
 agent has no `max_order_age_s`."""
 
+KEPT_NOTES = 20
+"""Notes that are kept of each agent."""
+
 
 class Desk:
     """An agent at work.
@@ -44,7 +47,7 @@ class Desk:
         self.made: Made | None = None
         self.decided_ns: deque[int] = deque(maxlen=PATIENT_BARS + 1)
         self.attempts: dict[str, int] = {}
-        self.notes: list[str] = []
+        self.notes: deque[str] = deque(maxlen=KEPT_NOTES)
 
     @property
     def decider(self) -> Decider:

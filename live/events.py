@@ -569,7 +569,8 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _record(kind: type, tree: dict[str, Any]) -> Any:
-    return kind(**{name: _value(hint, tree[name]) for name, hint in _hints(kind).items()})
+    hints = _hints(kind).items()  # a field that came later is not in what was written before
+    return kind(**{name: _value(hint, tree[name]) for name, hint in hints if name in tree})
 
 
 def _value(hint: Any, value: Any) -> Any:

@@ -6,7 +6,7 @@ for again, then everything in the symbol is cancelled, then the order is UNKNOWN
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from jaxtrade.live.bookkeeper import Bookkeeper
 from jaxtrade.live.brokers.base import Broker, NotConnectedError
@@ -14,6 +14,7 @@ from jaxtrade.live.clock import Clock
 from jaxtrade.live.events import (
     BrokerError,
     Event,
+    Leg,
     OrderEvent,
     OrderInitialized,
     OrderIntent,
@@ -53,18 +54,28 @@ class Watch:
 class Execution:
     """The orders of one account, from the guard to their end.
 
-    needs_evidence: an order is UNKNOWN, and the broker should be asked what it knows.
+    is_killed: asked right before anything is sent that is not a closing order; needs_evidence: an
+    order is UNKNOWN, and the broker should be asked what it knows.
     """
 
     def __init__(
-        self, books: Bookkeeper, broker: Broker, clock: Clock, settings: EngineSettings
+        self,
+        books: Bookkeeper,
+        broker: Broker,
+        clock: Clock,
+        settings: EngineSettings,
+        is_killed: Callable[[], bool] = lambda: False,
     ) -> None:
         self._books, self._broker, self._clock = books, broker, clock
         self._settings = settings
+        self._is_killed = is_killed
         self._watched: dict[str, Watch] = {}
         self.needs_evidence = False
         for order in books.state.working_orders():
             self._watch_expiry(order.intent)
+            if order.is_canceling:  # asked for before a restart, and not answered
+                watch = self._watched.setdefault(order.cid, Watch())
+                watch.cancel_ns = self._in(settings.cancel_timeout_s)
         books.listeners.append(self._heard)
 
     async def submit(
@@ -98,6 +109,14 @@ class Execution:
         watch = self._watched.setdefault(order.cid, Watch())
         if not watch.cancel_ns:
             await self._ask_to_cancel(order, watch, reason)
+
+    async def cancel_openings(self, reason: str, *, is_all: bool = False) -> None:
+        """Cancel the orders of policies; what guards or closes a position works on; is_all: those
+        too that reduce one.
+        """
+        for order in self._books.state.working_orders():
+            if order.intent.leg is Leg.TARGET and (is_all or not order.intent.reduce_only):
+                await self.cancel(order, reason)
 
     async def cancel_all(self, reason: str) -> None:
         """Cancel whatever works, ours or not, also where the journal takes nothing."""
@@ -142,11 +161,19 @@ class Execution:
     def lost_sight(self, reason: str) -> None:
         """The connection is gone: what was sent and not answered may or may not be there."""
         self._doubt(
-            (each for each in self._books.state.working_orders() if not each.is_answered), reason
+            (
+                each
+                for each in self._books.state.working_orders()
+                if not each.is_answered and each.status is not OrderStatus.UNKNOWN
+            ),
+            reason,
         )
 
     async def _hand_over(self, intent: OrderIntent) -> list[Event]:
         """Hand an order over; what is to be booked of that."""
+        if intent.leg is not Leg.CLOSE and self._is_killed():  # looked at last, right before
+            reason = "not handed over: killed"
+            return [OrderLost(at_ns=self._clock.wall_ns(), cid=intent.cid, reason=reason)]
         watch = Watch(answer_ns=self._in(self._settings.ack_timeout_s))
         self._watched[intent.cid] = watch
         self._watch_expiry(intent)

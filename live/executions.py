@@ -64,7 +64,7 @@ def effective_fee(fill: OrderFilled | None, reported: FeeReported | None) -> Dec
 
 def _weight(event: OrderFilled | FeeReported) -> tuple[Any, ...]:
     if isinstance(event, FeeReported):
-        return event.revision, event.fee, -event.at_ns
+        return event.revision, event.fee, -event.at_ns, event.cid
     return (
         event.revision,
         event.quantity,
@@ -73,5 +73,6 @@ def _weight(event: OrderFilled | FeeReported) -> tuple[Any, ...]:
         -event.at_ns,
         event.side,
         event.symbol,
+        event.cid,
         event.middle,
     )

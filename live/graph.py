@@ -85,10 +85,14 @@ class Graph:
 
     def apply_to_outputs(self, rule: Rule) -> None:
         """Rewrite what makes an output that nothing else reads; its shape may change."""
+        alone = {name for name in self.outputs if not self.readers[name]}
+        self.reshape_by(lambda graph, node: rule(graph, node) if node.output[0] in alone else None)
+
+    def reshape_by(self, rule: Rule) -> None:
+        """Rewrite every node by one rule, which may change the shapes of outputs."""
         for item in self.model.graph.output:
             item.type.tensor_type.ClearField("shape")
-        alone = {name for name in self.outputs if not self.readers[name]}
-        self.apply(lambda graph, node: rule(graph, node) if node.output[0] in alone else None)
+        self.apply(rule)
         for item in self.model.graph.output:
             kind = item.type.tensor_type.elem_type
             item.type.CopyFrom(helper.make_tensor_type_proto(kind, self.shapes[item.name]))

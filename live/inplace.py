@@ -15,7 +15,7 @@ import math
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from jaxtrade.live.buffers import PART
+from jaxtrade.live.buffers import KEPT, PART
 from jaxtrade.live.graph import Graph, Rewrite, Shape, attributes, renamed
 from jaxtrade.live.simplify import (
     BOOL,
@@ -31,12 +31,13 @@ from jaxtrade.live.simplify import (
 def in_place(model: ModelProto) -> ModelProto:
     """A model whose inputs and outputs may be parts of what those of another one are."""
     graph = Graph(model)
-    settle(graph, (placed, rowed, flattened, along, counted, opposite, standard))
-    graph.apply(loosened)
+    settle(graph, (placed, rowed, flattened, along, counted, opposite, standard, folded))
     graph.apply_to_outputs(unshaped)
     uncounted(graph)
     unpacked(graph)
     taken_apart(graph)
+    unasked(graph)
+    graph.reshape_by(loosened)
     graph.apply(gathered)
     small = graph.finish()
     read = {name for node in graph.nodes for name in node.input}
@@ -113,7 +114,8 @@ def rowed(graph: Graph, node: NodeProto) -> Rewrite:
 
 def along(graph: Graph, node: NodeProto) -> Rewrite:
     """What is cut or reduced of a column is that of the row which it is made of."""
-    if node.op_type != "Slice" and not node.op_type.startswith("Reduce"):
+    is_cut = node.op_type in ("Slice", "Gather")
+    if not is_cut and not node.op_type.startswith("Reduce"):
         return None
     before = graph.maker(node.input[0], "Reshape")
     if before is None:
@@ -122,7 +124,7 @@ def along(graph: Graph, node: NodeProto) -> Rewrite:
     if len(column) != 2 or column[1] != 1 or row != (1, column[0]):
         return None
     target = graph.shapes[node.output[0]]
-    if node.op_type == "Slice":
+    if is_cut:
         here = cut(graph, node)
         if here is None or here[1] != 0:
             return None
@@ -133,6 +135,47 @@ def along(graph: Graph, node: NodeProto) -> Rewrite:
         return None
     other = graph.constant(np.asarray([1], np.int64))
     return [graph.make(node.op_type, [before.input[0], other], node.output[0], keepdims=1)]
+
+
+def folded(graph: Graph, node: NodeProto) -> Rewrite:
+    """The scale of account features is in the matrix that they are multiplied with."""
+    if node.op_type != "Gemm" or attributes(node).keys() - {"alpha", "beta"}:
+        return None
+    scaled = graph.maker(node.input[0], "Mul")
+    turned = graph.maker(node.input[1], "Transpose")
+    matrix = graph.constants.get(turned.input[0]) if turned is not None else None
+    factors = graph.constants.get(scaled.input[1]) if scaled is not None else None
+    if scaled is None or matrix is None or factors is None or matrix.ndim != 2:
+        return None
+    shape = graph.shapes[node.input[0]]
+    source = raised(graph, scaled.input[0], shape)
+    if not source or factors.shape != shape or not graph.is_read_once(node.input[0]):
+        return None
+    product = graph.constant((matrix * factors).astype(np.float32))
+    inputs = [source[-1].output[0], product, *node.input[2:]]
+    return [*source, graph.make("Gemm", inputs, node.output[0], transB=1)]
+
+
+def raised(graph: Graph, name: str, shape: Shape) -> list[NodeProto]:
+    """What makes a value in another shape, from an input in that shape and constants alone; none
+    where it is made of more.
+    """
+    nodes: list[NodeProto] = []
+    while name not in graph.inputs:
+        node = graph.maker(name, "Max", "Min")
+        if node is None or len(node.input) != 2 or not graph.is_read_once(name):
+            return []
+        (name, limit), again = node.input, renamed(node, {})
+        if limit not in graph.constants or graph.constants[limit].size != math.prod(shape):
+            return []
+        again.input[1] = graph.constant(graph.constants[limit].reshape(shape))
+        again.output[0] = graph.name()
+        if nodes:
+            nodes[0].input[0] = again.output[0]
+        nodes.insert(0, again)
+    if nodes:
+        nodes[0].input[0] = _part(graph, name, 0, shape)
+    return nodes
 
 
 def loosened(graph: Graph, node: NodeProto) -> Rewrite:
@@ -242,7 +285,28 @@ def unpacked(graph: Graph) -> None:
     if negated is None or bits is None or bits.tolist() != [1 << n for n in range(bits.size)]:
         return
     kept = negated.input[0]
-    _exchange(graph, "binding", [(f"kept[0:{bits.size}]", kept)])
+    _exchange(graph, "binding", [(f"{KEPT}[0:{bits.size}]", kept)])
+
+
+def unasked(graph: Graph) -> None:
+    """Whether what is requested is finite is not asked here: `OnnxPolicy` sees it, and where it is
+    not runs the bundle's own graph.
+    """
+    outputs = graph.model.graph.output
+    first = [item for item in outputs if item.name == f"{KEPT}[0:1]"]
+    choices = [node for node in graph.nodes if node.op_type == "Where"]
+    asked = [node for node in choices if first and node.input[0] == first[0].name]
+    if len(asked) == 1 and len(graph.readers[first[0].name]) == 1 and _is_finite(graph, asked[0]):
+        outputs.remove(first[0])
+        graph.outputs.discard(first[0].name)
+        graph.apply(lambda _, node: node.input[1] if node == asked[0] else None)
+
+
+def _is_finite(graph: Graph, choice: NodeProto) -> bool:
+    """Whether a choice takes what is requested where all of it is finite."""
+    less = graph.maker(choice.input[0], "Less")
+    size = graph.maker(less.input[0], "Abs") if less is not None else None
+    return size is not None and size.input[0] == choice.input[1] == "requested"
 
 
 def taken_apart(graph: Graph) -> None:

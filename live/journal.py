@@ -114,16 +114,20 @@ class Journal:
         self._busy_seconds = self._waits_seconds = busy_seconds
         self._is_durable = True
         self._looked_ns = 0
+        self._names = str(self.path), f"{self.path}-wal"
         with one_line_errors(self.path):
             self._db = open_journal(self.path, busy_seconds)
-            self.last_seq = self._number("SELECT max(seq) FROM events")
-            self._names = str(self.path), f"{self.path}-wal"
-            lay_out(self._names[1])
-            self._files = identity(*self._names)
-            end = reached(self.path)
-            is_short = end > self.last_seq
-            self.lost = f"its events {self.last_seq + 1} to {end} are gone" if is_short else ""
-            self._reached = Reached(self.path)
+            try:
+                self.last_seq = self._number("SELECT max(seq) FROM events")
+                lay_out(self._names[1])
+                self._files = identity(*self._names)
+                end = reached(self.path)
+                self._reached = Reached(self.path)
+            except BaseException:
+                self._db.close()
+                raise
+        is_short = end > self.last_seq
+        self.lost = f"its events {self.last_seq + 1} to {end} are gone" if is_short else ""
         self._checkpoints = Checkpoints(self._names, self._files)
         self._written = 0
         self._is_asked = False

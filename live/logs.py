@@ -89,7 +89,7 @@ def _message(record: logging.LogRecord) -> str:
 
 
 class _RollingFile(logging.handlers.RotatingFileHandler):
-    def shouldRollover(self, record: logging.LogRecord) -> bool:  # type: ignore[override] # noqa: N802
+    def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802 (of the base class)
         """Whether the file is full: by what is in it, for the line would be made twice else."""
         if self.stream is None:
             self.stream = self._open()

@@ -91,8 +91,9 @@ class OnnxPolicy:
         self._buffers = Buffers(self.metadata)
         try:
             buffers, turns = self._buffers, (0, 1)
+            self._own = self._session
+            self._own_decides = [buffers.bind_deciding(self._own, turn) for turn in turns]
             if fast:
-                buffers.bind_deciding(self._session, 0)  # the bundle's own graph fits too
                 self._session = _session(fast, threads, name)
             self._decides = [buffers.bind_deciding(self._session, turn) for turn in turns]
             self._explains = [buffers.bind_explaining(self._explainer, turn) for turn in turns]
@@ -152,7 +153,11 @@ class OnnxPolicy:
         self._buffers.tell(turn, (bar, context, clock, mask, account, limits))
         self._asked = turn
         self._session.run_with_iobinding(self._decides[turn])
-        decision = Decision(*self._buffers.read(1 - turn))
+        if self._buffers.is_finite(1 - turn):
+            decision = Decision(*self._buffers.read(1 - turn))
+        else:  # the bundle's own graph holds where the network says nothing finite
+            self._own.run_with_iobinding(self._own_decides[turn])
+            decision = Decision(*self._buffers.read_own(1 - turn))
         self._buffers.keep_memory(turn)
         self._turn = 1 - turn
         self._has_decided = True

@@ -5,6 +5,7 @@ Exit codes: 0 ended in order; 1 an error, in one line; 3 another engine works in
 
 import asyncio
 import contextlib
+import functools
 import logging
 import secrets
 import signal
@@ -22,6 +23,7 @@ from jaxtrade.live.engine import Engine
 from jaxtrade.live.event_log import EventLog
 from jaxtrade.live.execution import Execution
 from jaxtrade.live.heartbeat import Heartbeat
+from jaxtrade.live.latches import Latch, is_latched
 from jaxtrade.live.logs import start_logging
 from jaxtrade.live.pace import steady
 from jaxtrade.live.quotes import Quotes
@@ -57,7 +59,13 @@ def make_engine(
         broker=broker,
         clock=broker.clock,
         books=books,
-        execution=Execution(books, broker, broker.clock, settings.engine),
+        execution=Execution(
+            books,
+            broker,
+            broker.clock,
+            settings.engine,
+            functools.partial(is_latched, settings.folder, Latch.KILLED),
+        ),
         desks=desks,
         owners=owners(desks),
         rates=Rates(settings.guard),
@@ -85,8 +93,7 @@ async def prepared(settings: LiveSettings, broker: Broker) -> AsyncIterator[Engi
         for note in recovered.notes:
             log.warning(note)
         engine = make_engine(settings, recovered, broker, heartbeat=heartbeat)
-        events = EventLog(engine, recorder)
-        engine.account.books.listeners.append(events)
+        event_log = EventLog(engine, recorder)
         control = ControlServer(settings.path, engine)
         await control.start()
         stack.enter_context(steady())
@@ -94,7 +101,7 @@ async def prepared(settings: LiveSettings, broker: Broker) -> AsyncIterator[Engi
             yield engine
         finally:
             await control.stop()
-            events.flush()
+            event_log.close()
 
 
 async def run(settings: LiveSettings) -> str:

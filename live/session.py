@@ -4,6 +4,9 @@ There is one way to start, and it is the one after a crash: connect, compare wit
 says until nothing is UNKNOWN, see the bars that were missed, and only then trade.
 """
 
+import asyncio
+import logging
+import math
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -14,11 +17,13 @@ from jaxtrade.live.brokers.base import NotConnectedError, Snapshot
 from jaxtrade.live.desk import Desk
 from jaxtrade.live.events import (
     AccountState,
+    AgentPaused,
     Bar,
     BrokerConnected,
     BrokerDisconnected,
     CashMoved,
     Event,
+    TradingState,
 )
 from jaxtrade.live.execution import SECOND
 from jaxtrade.live.orders import EXACT, OrderStatus
@@ -26,11 +31,16 @@ from jaxtrade.live.rows import Row
 from jaxtrade.live.state import DEPOSIT
 from jaxtrade.specs import JaxtradeError
 
+log = logging.getLogger("jaxtrade.session")
+
 PASSES = 4
 """Comparisons at a start before the engine goes on with orders that are still UNKNOWN."""
 
 PAUSE_S = 2.6
 """Between them: a second look that proves an order absent comes 5 seconds after the first."""
+
+KEPT_BARS = 2_000
+"""Of the history before, that are shown to who watches market data."""
 
 ALLOTTED = "allotted"
 
@@ -40,7 +50,7 @@ class Session:
 
     compared_ns, again_ns: by the steady clock, when state and broker were compared last, and when
     that is to be done again before its time, 0 for not; excess: signed units by symbol that came
-    from outside and are to be closed.
+    from outside and are to be closed; is_lost: set while there is no connection.
     """
 
     def __init__(self, account: Account, beat: Callable[[], object]) -> None:
@@ -51,31 +61,29 @@ class Session:
         self.compared_ns = 0
         self.again_ns = 0
         self.excess: dict[str, Decimal] = {}
+        self.is_lost = asyncio.Event()
 
     async def open(self) -> list[tuple[Desk, Row]]:
-        """Connect, however long it takes; then compare, and bring the agents up to date.
+        """Connect, compare, and bring the agents up to date.
 
         Returns rows that are still to be decided: those that ended while nobody was there and are
         the newest there are.
 
         Raises:
+            NotConnectedError: it has to be tried again.
             JaxtradeError: the broker does not know a symbol, or has too little history.
         """
         account = self._account
         account.is_reconciling = True
-        while True:
-            try:
-                await account.broker.connect()
-                break
-            except NotConnectedError as error:
-                self._lost(str(error))
-                await self._wait(account.settings.engine.connect_s)
+        await account.broker.connect()
         account.epoch = account.state.epoch + 1
         now_ns = account.clock.wall_ns()
         account.books.observe(BrokerConnected(at_ns=now_ns, epoch=account.epoch))
         account.is_connected = True
+        self.is_lost.clear()
         await self._look_up()
-        await self.settle()
+        if not await self.settle():
+            raise NotConnectedError("the broker does not say completely what is held")
         self._allot()
         account.rates.restore(
             account.state.orders.values(),
@@ -91,25 +99,44 @@ class Session:
         account.is_reconciling = False
         return rows
 
+    async def pause(self) -> None:
+        """Before the next try to connect."""
+        await self._wait(self._account.settings.engine.connect_s)
+
     def lost(self, reason: str) -> None:
         """The connection is gone: nothing is known of what was not answered."""
-        self._lost(reason)
-        self._account.execution.lost_sight(f"the connection was lost: {reason}")
-
-    async def settle(self) -> None:
-        """Compare until nothing is UNKNOWN, or it has taken too long."""
         account = self._account
+        if account.is_connected:
+            now_ns = account.clock.wall_ns()
+            account.books.observe(BrokerDisconnected(at_ns=now_ns, reason=reason))
+        elif not self.is_lost.is_set():  # later tries say nothing new
+            log.warning("no connection to the broker: %s", reason)
+        account.is_connected = False
+        account.is_reconciling = True
+        self.is_lost.set()
+        account.execution.lost_sight(f"the connection was lost: {reason}")
+
+    async def settle(self) -> bool:
+        """Compare until nothing is UNKNOWN, or it has taken too long; whether the broker said all
+        that it holds at least once.
+        """
+        account = self._account
+        was_complete = False
         for number in range(PASSES):
             if number:
                 await self._wait(PAUSE_S)
             is_complete = await self.compare()
+            if not account.is_connected:
+                return False
+            was_complete |= is_complete
             unknown = [
                 order
                 for order in account.state.working_orders()
                 if order.status is OrderStatus.UNKNOWN or order.is_doubtful
             ]
             if is_complete and not unknown:
-                return
+                return True
+        return was_complete
 
     async def compare(self) -> bool:
         """Ask the broker what it knows, and book what follows from it; whether it said all."""
@@ -135,7 +162,7 @@ class Session:
         if found.again_s is not None:
             self.again_ns = self.compared_ns + round(found.again_s * SECOND)
         if snapshot.is_complete:
-            held = {position.symbol: position.quantity for position in snapshot.positions}
+            held = reconcile.held_by(snapshot)
             symbols = {*held, *account.owners, *account.state.positions}
             account.reported = {symbol: held.get(symbol, Decimal(0)) for symbol in symbols}
             self.see_account(
@@ -147,6 +174,8 @@ class Session:
 
     def see_account(self, told: AccountState) -> None:
         """Keep what the broker says of the account; book what is neither fill nor fee."""
+        if not (math.isfinite(told.equity) and math.isfinite(told.cash)):
+            return  # what is no number is no news
         self._account.told = told
         if self._account.broker.capabilities.books_at_once and self._account.state.books:
             self._share(Decimal(repr(told.cash)))
@@ -154,19 +183,27 @@ class Session:
     async def _clean(self, found: reconcile.Findings) -> None:
         """Cancel orders that are not ours to keep, and close what came from outside."""
         account = self._account
-        for order in found.orphans:
-            if order.cid:
-                await account.broker.cancel_order(order.cid)
-            else:
-                await account.broker.cancel_all_orders(order.symbol)
+        try:
+            for order in found.orphans:
+                if order.cid:
+                    await account.broker.cancel_order(order.cid)
+                else:
+                    await account.broker.cancel_all_orders(order.symbol)
+        except NotConnectedError as error:
+            self.lost(str(error))
         if found.excess:
             self.excess = dict(found.excess)
 
     def _terms(self) -> reconcile.Terms:
-        """How to compare."""
+        """How to compare. What is closed without an order of ours while nothing is traded, by the
+        kill switch or a limit, is no surprise.
+        """
         account = self._account
+        external = reconcile.External(account.settings.engine.external)
+        if account.trading in (TradingState.HALTED, TradingState.KILLED):
+            external = reconcile.External.ADOPT
         return reconcile.Terms(
-            external=reconcile.External(account.settings.engine.external),
+            external=external,
             steps={name: known.quantity_step for name, known in account.instruments.items()},
             owners={symbol: desk.name for symbol, desk in account.owners.items()},
             prices=account.closes,
@@ -251,15 +288,27 @@ class Session:
         for symbol in desk.symbols if count else ():
             bars = await account.broker.history(symbol, bar_seconds=desk.bar_seconds, count=count)
             histories.append(bars)
+            for bar in bars[-KEPT_BARS:]:
+                account.watch(bar)
             if bars:
                 account.closes.setdefault(symbol, bars[-1].close)
+        try:
+            return self._if_current(desk, self._taken_up(desk, histories))
+        except Exception as error:  # a policy may fail in any way, and only its agent stops
+            reason = f"its policy cannot take up work: {type(error).__name__}: {error}"[:300]
+            now_ns = account.clock.wall_ns()
+            account.books.observe(AgentPaused(at_ns=now_ns, agent=desk.name, reason=reason))
+            return None
+
+    def _taken_up(self, desk: Desk, histories: list[tuple[Bar, ...]]) -> Row | None:
+        """A row that the agent has still to decide, see `Desk.begin`."""
+        account = self._account
         if desk.decider.last_start_s is not None:
-            return self._if_current(desk, desk.catch_up(histories))
+            return desk.catch_up(histories)
         record = account.state.agents.get(desk.name)
         decided_s = 0 if record is None else record.last_start_s
         carry = account.books.journal.carry(desk.name)
-        blob = None if carry is None else carry.blob
-        return self._if_current(desk, desk.begin(histories, blob, decided_s))
+        return desk.begin(histories, None if carry is None else carry.blob, decided_s)
 
     def _if_current(self, desk: Desk, row: Row | None) -> Row | None:
         """A row that nobody decided on, where the one after it has not ended yet; else it is seen
@@ -273,14 +322,6 @@ class Session:
         desk.slot.see([row])
         desk.rows.begin_after(desk.decider.last_start_s)
         return None
-
-    def _lost(self, reason: str) -> None:
-        account = self._account
-        if account.is_connected:
-            now_ns = account.clock.wall_ns()
-            account.books.observe(BrokerDisconnected(at_ns=now_ns, reason=reason))
-        account.is_connected = False
-        account.is_reconciling = True
 
     async def _wait(self, seconds: float) -> None:
         """Wait in pieces, with signs of life between them."""

@@ -1,5 +1,6 @@
 """From a row of bars to orders: decide, plan, guard, write down, send; and exits of positions."""
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
@@ -11,6 +12,7 @@ from jaxtrade.live.account import Account
 from jaxtrade.live.desk import Desk
 from jaxtrade.live.events import (
     AgentPaused,
+    BarDecided,
     EquityMarked,
     Event,
     Leg,
@@ -21,7 +23,7 @@ from jaxtrade.live.events import (
 )
 from jaxtrade.live.guard import check
 from jaxtrade.live.journal import Carry, JournalError
-from jaxtrade.live.orders import Order, OrderStatus
+from jaxtrade.live.orders import Order, OrderStatus, decision_key, make_cid
 from jaxtrade.live.protections import day_of
 from jaxtrade.live.rows import Row
 from jaxtrade.live.scene import Plan
@@ -54,7 +56,7 @@ class Trading:
                 await account.execution.cancel(order, "not filled in time")
         plan, verdict = Plan(), made.held
         if not made.held:
-            plan = self._plan(desk, marked.equity)
+            plan = self._plan(desk, 0.0 if marked.is_ruined else marked.equity)
             verdict = "" if plan.intents or plan.cancels or plan.waiting else "held"
         worth = account.worth()
         allowed, denied = self._review(plan.intents, worth)
@@ -100,12 +102,14 @@ class Trading:
         account = self._account
         if not desk.has_exits:
             return
+        if account.trading is TradingState.KILLED:  # what is held then, a person has left so
+            return
         equity = account.state.books[desk.name].value(account.closes)
         plan = exits.exits(
             account.terms(desk),
             symbol,
             account.scene(desk, equity),
-            start_s=0 if desk.made is None else desk.made.start_s,
+            start_s=self._start_s(desk),
             attempt=self._attempt(desk, symbol),
             is_overdue=is_overdue,
         )
@@ -118,10 +122,11 @@ class Trading:
         if not quantity or account.broker.capabilities.holds_exits:
             return
         entry = account.state.trades.entry(symbol) or price
-        if exits.breached(account.terms(desk), quantity, entry, price) is not None:
-            await self.close(desk, symbol)
+        leg = exits.breached(account.terms(desk), quantity, entry, price)
+        if leg is not None:
+            await self.close(desk, symbol, leg=leg)
 
-    async def close(self, desk: Desk, symbol: str) -> None:
+    async def close(self, desk: Desk, symbol: str, *, leg: Leg = Leg.CLOSE) -> None:
         """Close a position at the market."""
         account = self._account
         equity = account.state.books[desk.name].value(account.closes)
@@ -129,8 +134,9 @@ class Trading:
             account.terms(desk),
             symbol,
             account.scene(desk, equity),
-            start_s=0 if desk.made is None else desk.made.start_s,
+            start_s=self._start_s(desk),
             attempt=self._attempt(desk, symbol),
+            leg=leg,
         )
         await self.carry_out(plan)
 
@@ -219,8 +225,9 @@ class Trading:
             return
         try:
             await account.execution.submit(allowed, before=events, carries=carries)
-        except JournalError:  # nothing of it was sent; that it was decided stays known
-            account.books.observe(*events, carries=carries)
+        except JournalError as error:  # nothing of it was sent; that it was decided stays known
+            told = [_not_sent(event, str(error)) for event in events]
+            account.books.observe(*told, carries=carries)
 
     def _pause(self, desk: Desk, reason: str) -> list[Event]:
         record = self._account.state.agents.get(desk.name)
@@ -235,9 +242,29 @@ class Trading:
         return EquityMarked(at_ns=now_ns, equity=equity, day=day)
 
     def _attempt(self, desk: Desk, symbol: str) -> int:
-        """A number that no exit of this decision in this symbol has had."""
-        desk.attempts[symbol] = desk.attempts.get(symbol, 0) + 1
-        return desk.attempts[symbol]
+        """A number that no exit of this decision in this symbol has had, nor before a restart."""
+        start_s, orders = self._start_s(desk), self._account.state.orders
+        number = desk.attempts.get(symbol, 0) + 1
+        while any(
+            make_cid(decision_key(desk.name, symbol, start_s, leg, number)) in orders for leg in Leg
+        ):
+            number += 1
+        desk.attempts[symbol] = number
+        return number
+
+    def _start_s(self, desk: Desk) -> int:
+        """The decision that exits are counted from: the last, if need be of before a restart."""
+        if desk.made is not None:
+            return desk.made.start_s
+        record = self._account.state.agents.get(desk.name)
+        return 0 if record is None else record.last_start_s
+
+
+def _not_sent(event: Event, why: str) -> Event:
+    """A decision whose orders could not be journalled."""
+    if not isinstance(event, BarDecided):
+        return event
+    return dataclasses.replace(event, verdict=f"not sent: {why}")
 
 
 def _verdict(plan: Plan, allowed: Sequence[OrderIntent], denied: Sequence[Event]) -> str:

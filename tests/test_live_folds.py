@@ -80,6 +80,7 @@ def executions(draw):
                 price=draw(amounts),
                 fee=draw(st.sampled_from([NONE, Decimal("0.35")])),
                 revision=revision,
+                middle=draw(st.sampled_from([0.0, 100.0])),
             )
         )
     for revision in draw(st.lists(st.integers(0, 2), max_size=2)):

@@ -329,11 +329,11 @@ def test_a_damaged_event_is_found(opened, path, change, problem):
 
 
 @contextlib.contextmanager
-def full_disk():
-    """No file can grow beyond what the log is laid out to."""
+def full_disk(num_bytes=journal_db.LOG_BYTES):
+    """No file can grow beyond this; by default what the log is laid out to."""
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (journal_db.LOG_BYTES, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
     try:
         yield
     finally:
@@ -366,6 +366,12 @@ def test_a_full_disk_refuses_whole_transactions(opened, path):
     again = opened()
     assert (again.last_seq, again.lost) == (count + 1, "")
     assert journal_files.damage(path) == ""
+
+
+def test_a_disk_that_is_full_at_the_start_refuses_it(opened):
+    with full_disk(1_000_000), pytest.raises(JournalError, match=r"File too large$"):
+        opened()
+    assert opened().record([decided()], durable=True) == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can mount")

@@ -247,3 +247,15 @@ def test_an_exit_goes_with_its_parent_or_its_position() -> None:
         return await broker.snapshot()
 
     assert run(cancelled()).open_orders == ()
+
+
+def test_what_trades_at_the_close_waits_for_no_price() -> None:
+    async def refused():
+        place = venue_under(make_rules(fill="next_close"))
+        broker = PaperBroker(Replay(place), clock=SimulatedClock())
+        await broker.connect()
+        limit = intent(1, Decimal(1), kind=OrderKind.LIMIT, price=Decimal(1))
+        await broker.submit_order(limit)
+        return [(o.status, o.reason) for o in (await broker.snapshot()).closed_orders]
+
+    assert run(refused()) == [("rejected", "orders trade at the close: give one at the market")]

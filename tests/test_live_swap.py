@@ -184,24 +184,20 @@ def test_a_rollback_is_instant_and_the_bundle_is_not_wanted_again(slot):
         slot.rollback("again")
 
 
-class Failing:
-    """A policy that says nothing finite from its n-th decision on."""
+def fail_after(policy, count):
+    """Let a policy say what is not finite from some decision on."""
+    decide, left = policy.decide, iter(range(count))
 
-    def __init__(self, policy, after):
-        self._policy, self._left = policy, after
+    def failing(*told):
+        decision = decide(*told)
+        return decision if next(left, None) is not None else decision._replace(value=math.nan)
 
-    def __getattr__(self, name):
-        return getattr(self._policy, name)
-
-    def decide(self, *told):
-        self._left -= 1
-        decision = self._policy.decide(*told)
-        return decision if self._left >= 0 else decision._replace(value=math.nan)
+    policy.decide = failing
 
 
 def test_a_candidate_that_fails_is_none_any_more(slot):
     failing = seat("short", "v2")
-    failing.decider.policy = Failing(failing.decider.policy, 1)
+    fail_after(failing.decider.policy, 1)
     slot.offer(failing)
     play(slot, 5, 6)
     row = rows(6, 7)[0]
@@ -215,7 +211,7 @@ def test_a_candidate_that_fails_is_none_any_more(slot):
 
 def test_a_policy_that_fails_after_the_swap_is_taken_back_before_it_reduces(slot):
     failing = seat("short", "v2")
-    failing.decider.policy = Failing(failing.decider.policy, 5)
+    fail_after(failing.decider.policy, 5)
     slot.offer(failing)
     log = play(slot, 5, 15)
     assert [swapped for swapped, *_ in log] == [None] * 3 + ["v2"] + [None] * 3 + ["v1"] + [

@@ -108,8 +108,11 @@ class Broker(Protocol):
     clock: the time there, which is the machine's but where a market is replayed.
     """
 
-    capabilities: Capabilities
     clock: Clock
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do by itself."""
 
     async def connect(self) -> None:
         """Open the transport and see a first snapshot. Raises NotConnectedError where it cannot."""

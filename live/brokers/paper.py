@@ -34,6 +34,9 @@ from jaxtrade.specs import JaxtradeError
 HEARTBEAT_NS = 10_000_000_000
 """A line that has been silent for longer is taken for dead."""
 
+PROMPT = Capabilities(books_at_once=True, history_bars=1 << 30)
+UNEVEN = dataclasses.replace(PROMPT, books_at_once=False)
+
 
 class PaperBroker:
     """One account on paper; a `Broker`.
@@ -47,8 +50,6 @@ class PaperBroker:
         async for event in broker.events():
             ...
     """
-
-    capabilities = Capabilities(books_at_once=True, history_bars=1 << 30)
 
     def __init__(
         self,
@@ -112,6 +113,11 @@ class PaperBroker:
         self._is_connected = False
         self._line.clear()
         self._woken.set()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Accounts are told in step with fills, but where these are late or lost on their way."""
+        return PROMPT if self._line.is_prompt else UNEVEN
 
     def is_connected(self) -> bool:
         """Whether the line is up, and was not silent for too long."""

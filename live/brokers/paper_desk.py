@@ -141,6 +141,8 @@ class Desk:
         is_exit = intent.leg in (Leg.STOP_LOSS, Leg.TAKE_PROFIT)
         if (is_exit and self.faults.take("reject_exits")) or self.faults.take("reject"):
             return "refused"
+        if intent.kind is not OrderKind.MARKET and not is_exit and not self.feed.takes_prices:
+            return "orders trade at the close: give one at the market"
         return refusal(intent, self.known.get(intent.symbol), books)
 
     def cancel(self, cid: str) -> Events:

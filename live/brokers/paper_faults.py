@@ -88,6 +88,12 @@ class Line:
         self._muted: set[str] = set()
         self._count = 0
 
+    @property
+    def is_prompt(self) -> bool:
+        """Whether events of orders come at once, and all of them."""
+        faults = self.faults
+        return not (faults.latency_ns or faults.jitter_ns or faults.mute or self._muted)
+
     def mute(self, cid: str) -> None:
         """Tell nothing of an order any more."""
         self._muted.add(cid)

@@ -13,10 +13,14 @@ from jaxtrade.specs import JaxtradeError
 
 
 class Feed(Protocol):
-    """A market that the paper broker trades on."""
+    """A market that the paper broker trades on.
+
+    takes_prices: whether an order, other than an exit, may wait for a price.
+    """
 
     symbols: tuple[str, ...]
     bar_seconds: int
+    takes_prices: bool
 
     def instruments(self) -> tuple[Instrument, ...]:
         """What can be traded."""
@@ -54,6 +58,7 @@ class Standstill:
     ) -> None:
         self.symbols = symbols
         self.bar_seconds = bar_seconds
+        self.takes_prices = True
         self._instruments = instruments
 
     def instruments(self) -> tuple[Instrument, ...]:

@@ -74,8 +74,21 @@ class Choice:
 NO_CHOICE = Choice()
 
 
-def choose(books: Books, instrument: Instrument, row: int, low: float, high: float) -> Choice:
-    """What the bar at a row, which reaches from low to high, is to do in a symbol."""
+class Way(NamedTuple):
+    """How the rules fill: orders in parts, as the volume allows; after the exits of the bar."""
+
+    in_parts: bool = False
+    after_exits: bool = False
+
+
+def choose(
+    books: Books, instrument: Instrument, row: int, low: float, high: float, way: Way
+) -> Choice:
+    """What the bar at a row, which reaches from low to high, is to do in a symbol.
+
+    Exits are left out where an order may turn the position round, or may not (it waits for a price,
+    or is filled in parts): on the wrong side of the market they would trade at once.
+    """
     symbol = instrument.symbol
     mine = [each for each in books.working.values() if each.intent.symbol == symbol]
     if not mine:
@@ -88,10 +101,15 @@ def choose(books: Books, instrument: Instrument, row: int, low: float, high: flo
     choice = taken(books, orders, instrument)
     choice.is_priced = is_priced and bool(choice.orders)
     held = books.units[symbol]
-    after = held if choice.is_priced and held else held + choice.net
+    traded = held if way.after_exits else held + choice.net
+    if held * traded < 0 and (choice.is_priced or way.in_parts):
+        return choice
+    after = held if choice.is_priced and held else traded
+    side, most = (-1 if after < 0 else 1), max(abs(held), abs(traded))
     exits = [e for e in mine if e.is_exit and e.due <= row and e.intent.side.sign * after < 0]
     for leg, chosen in ((Leg.STOP_LOSS, "stop_loss"), (Leg.TAKE_PROFIT, "take_profit")):
-        setattr(choice, chosen, _nearest([e for e in exits if e.intent.leg is leg], leg, after))
+        mine = [each for each in exits if each.intent.leg is leg]
+        setattr(choice, chosen, _nearest(mine, leg, side * most))
     return choice
 
 
@@ -126,7 +144,7 @@ def is_reached(order: PaperOrder, low: float, high: float) -> bool:
 
 
 def _nearest(exits: list[PaperOrder], leg: Leg, held: Decimal) -> list[PaperOrder]:
-    """The exits at the nearest price, if they cover what is held."""
+    """The exits at the nearest price, if they cover what may be held."""
     if not exits:
         return []
     prices = [each.price or ZERO for each in exits]

@@ -9,6 +9,7 @@ from jaxtrade.live.brokers.paper_books import Books, Events, Rates
 from jaxtrade.live.brokers.paper_matching import (
     NO_CHOICE,
     Dealt,
+    Way,
     ask,
     choose,
     move_exits,
@@ -33,8 +34,10 @@ class Replay:
         self._moves_exits = moves_exits
         self.symbols = venue.symbols
         self.bar_seconds = venue.bar_seconds
+        self.takes_prices = venue.rules.fill != "next_close"  # else it trades at the close
         self._ledger = PaperLedger(venue.rules, len(venue.symbols))
-        self._works_on = venue.rules.participation is not None
+        rules = venue.rules
+        self._way = Way(rules.participation is not None, rules.fill == "next_close")
         self._instruments = venue.instruments()
         self._latency = venue.rules.latency
 
@@ -82,7 +85,7 @@ class Replay:
         if self._moves_exits and books.working:
             move_exits(books, row, self._entries(books, row))
         choices = [
-            choose(books, one, row, low, high) if there else NO_CHOICE
+            choose(books, one, row, low, high, self._way) if there else NO_CHOICE
             for one, low, high, there in zip(self._instruments, lows, highs, is_there, strict=True)
         ]
         asked = ask(books, choices, self._instruments)
@@ -96,7 +99,7 @@ class Replay:
             before=before,
             after=self._prices(row, 3),
             equity=equity,
-            works_on=self._works_on,
+            works_on=self._way.in_parts,
         )
         events = settle(books, dealt, money, self._instruments)
         if books.working:

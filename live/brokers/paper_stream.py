@@ -80,6 +80,7 @@ class Stream:
         costs = dataclasses.replace(rules.costs, half_spread=rules.costs.half_spread * 0.0)
         self.symbols = symbols
         self.bar_seconds = 0
+        self.takes_prices = True
         self._deposit = float(rules.deposit)
         self._start = prices
         self._instruments = instruments(symbols, rules, prices)
