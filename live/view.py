@@ -46,7 +46,8 @@ def line(status: Status) -> str:
         for each in agent.get("symbols") or ()
     ]
     state, equity = str(status.get("state")).upper(), _money(status.get("equity"))
-    return f"{status.get('name')}: {state} equity {equity} {' '.join(held)}".rstrip()
+    text = f"{status.get('name')}: {state} equity {equity} {' '.join(held)}".rstrip()
+    return f"{text} (by its journal: {status['note']})" if status.get("note") else text
 
 
 def _head(status: Status) -> Text:
