@@ -70,6 +70,11 @@ class Desk:
         band = self.settings.no_trade_band
         return self.decider.policy.metadata.no_trade_band if band is None else band
 
+    @property
+    def has_exits(self) -> bool:
+        """Whether its positions are to have a stop or a target."""
+        return bool(self.settings.stop_loss or self.settings.take_profit)
+
     def change(self, settings: AgentSettings, decisions: DecisionSettings) -> None:
         """Other settings, from the next decision on."""
         self.settings, self.decisions = settings, decisions

@@ -180,13 +180,13 @@ class Engine:
 
     async def deal_with(self, event: BrokerEvent) -> None:
         """What follows from an event of the broker."""
+        if isinstance(event, Tick):  # first, and by itself: there may be tens of thousands a second
+            await self._see_tick(event)
+            return
         account = self.account
-        if isinstance(event, Tick | Bar):
+        if isinstance(event, Bar):
             self._seen_ns = account.clock.steady_ns()
             account.watch(event)
-            if isinstance(event, Tick):
-                await self._see_tick(event)
-                return
             await self._see_bar(event)
         elif isinstance(event, OrderEvent):
             await self._hear(event)
@@ -208,20 +208,24 @@ class Engine:
         await self.house.look_after_if_due()
 
     async def _see_tick(self, tick: Tick) -> None:
-        account = self.account
-        builder = self._builders.get(tick.symbol)
+        account, symbol = self.account, tick.symbol
+        self._seen_ns = now = account.clock.steady_ns()
+        account.watch(tick)
+        builder = self._builders.get(symbol)
         if builder is not None:
-            bar = builder.add(tick, account.clock.steady_ns())
+            bar = builder.add(tick, now)
             if bar is not None:
                 account.watch(bar)
                 await self._see_bar(bar)
-        desk = account.owners.get(tick.symbol)
+        desk = account.owners.get(symbol)
         if desk is None or not account.see_quote(tick):
             return
-        price = account.closes[tick.symbol]
-        await self.trading.compensate(tick.symbol, price)
-        await self.trading.watch(desk, tick.symbol, price)
-        await self.governor.look_at_prices()
+        price = account.closes[symbol]
+        if account.settings.decisions.max_move:
+            await self.trading.compensate(symbol, price)
+        if desk.has_exits:
+            await self.trading.watch(desk, symbol, price)
+        await self.governor.look_at_price(symbol)
 
     async def _see_bar(self, bar: Bar) -> None:
         account = self.account

@@ -85,7 +85,8 @@ class Execution:
         before: Sequence[Event] = (),
         carries: Mapping[str, Carry] | None = None,
     ) -> None:
-        """Write down what led to orders, and them, in one commit; then hand them over.
+        """Write down what led to orders, and them, in one commit; then hand them over, and only
+        then see to all else.
 
         Raises:
             JournalError: nothing was written, and nothing was sent.
@@ -93,8 +94,13 @@ class Execution:
         now_ns = self._clock.wall_ns()
         started = [OrderInitialized(at_ns=now_ns, cid=each.cid, intent=each) for each in intents]
         self._books.intend([*before, *started], carries=carries)
-        for intent in intents:
-            await self._hand_over(intent)
+        sent: list[Event] = []
+        try:
+            for intent in intents:
+                sent += await self._hand_over(intent)
+        finally:
+            self._books.observe(*sent)
+            self._books.tell()
 
     async def cancel(self, order: Order, reason: str) -> None:
         """Ask for the cancellation of an order, once; it is asked for again when it is not
@@ -163,28 +169,23 @@ class Execution:
             reason,
         )
 
-    async def _hand_over(self, intent: OrderIntent) -> None:
+    async def _hand_over(self, intent: OrderIntent) -> list[Event]:
+        """Hand an order over; what is to be booked of that."""
         if intent.leg is not Leg.CLOSE and self._is_killed():  # looked at last, right before
-            now_ns = self._clock.wall_ns()
-            self._books.observe(
-                OrderLost(at_ns=now_ns, cid=intent.cid, reason="not handed over: killed")
-            )
-            return
+            reason = "not handed over: killed"
+            return [OrderLost(at_ns=self._clock.wall_ns(), cid=intent.cid, reason=reason)]
         watch = Watch(answer_ns=self._in(self._settings.ack_timeout_s))
         self._watched[intent.cid] = watch
         self._watch_expiry(intent)
         try:
             await self._broker.submit_order(intent)
         except NotConnectedError as error:  # which an adapter raises only where nothing went out
-            event: OrderEvent = OrderLost(
-                at_ns=self._clock.wall_ns(), cid=intent.cid, reason=f"not handed over: {error}"
-            )
+            reason = f"not handed over: {error}"
+            return [OrderLost(at_ns=self._clock.wall_ns(), cid=intent.cid, reason=reason)]
         except Exception as error:  # an adapter that fails otherwise may have sent it
             self._doubt([self._books.state.orders[intent.cid]], f"submit failed: {error!r}"[:200])
-            return
-        else:
-            event = OrderSubmitted(at_ns=self._clock.wall_ns(), cid=intent.cid)
-        self._books.observe(event)
+            return []
+        return [OrderSubmitted(at_ns=self._clock.wall_ns(), cid=intent.cid)]
 
     async def _ask_to_cancel(self, order: Order, watch: Watch, reason: str) -> None:
         watch.cancels += 1

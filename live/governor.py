@@ -5,7 +5,6 @@ write and which counts whether or not the journal does.
 """
 
 import logging
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,16 @@ from jaxtrade.live.latches import Latch, is_latched, latched, lift, set_latch
 from jaxtrade.live.settings import LiveSettings, changed, write
 from jaxtrade.live.state import SEVERITY
 from jaxtrade.live.trading import Trading
+from jaxtrade.live.worth import Worth
 from jaxtrade.specs import JaxtradeError
 
 log = logging.getLogger("jaxtrade.governor")
 
 CLOSE_NS = 3_000_000_000
 """How long closing orders are given before whatever is left is closed again."""
+
+NEARLY = 1e-9
+"""So near to a floor, relative, there is a thorough look."""
 
 
 class Governor:
@@ -41,6 +44,7 @@ class Governor:
         self._folder = folder
         self.is_flattening = False
         self._closed_ns = 0
+        self._worth = Worth(account.state, account.closes)
         self._obeyed = TradingState.ACTIVE
 
     def begin(self) -> None:
@@ -67,13 +71,16 @@ class Governor:
             self.is_flattening = account.state.trading is not TradingState.ACTIVE
         await self.obey()
 
-    async def look_at_prices(self) -> None:
+    async def look_at_price(self, symbol: str) -> None:
         """The same at a tick, where something is held that it concerns."""
         marks = self._account.state.marks
-        if marks.day < 0 or not any(book.holdings for book in self._account.state.books.values()):
+        if marks.day < 0:
+            return
+        equity = self._worth.at(symbol)
+        if equity is None:
             return
         floor = protections.floor(marks, self._account.settings.protections)
-        if not math.isnan(floor) and self._account.equity <= floor:
+        if equity <= floor + NEARLY * abs(floor):  # never where there is no floor: not-a-number
             await self.look()
 
     async def kill(self, reason: str, *, flatten: bool) -> None:

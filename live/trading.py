@@ -1,6 +1,7 @@
 """From a row of bars to orders: decide, plan, guard, write down, send; and exits of positions."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -20,6 +21,7 @@ from jaxtrade.live.events import (
     TradingState,
     TradingStateChanged,
 )
+from jaxtrade.live.guard import check
 from jaxtrade.live.journal import Carry, JournalError
 from jaxtrade.live.orders import Order, OrderStatus, decision_key, make_cid
 from jaxtrade.live.protections import day_of
@@ -64,7 +66,8 @@ class Trading:
         if not made.held:
             plan = self._plan(desk, 0.0 if marked.is_ruined else marked.equity)
             verdict = "" if plan.intents or plan.cancels or plan.waiting else "held"
-        allowed, denied = self._review(plan.intents)
+        worth = account.worth()
+        allowed, denied = self._review(plan.intents, worth)
         verdict = verdict or _verdict(plan, allowed, denied)
         events: list[Event] = [
             desk.event(
@@ -75,7 +78,7 @@ class Trading:
                 verdict=verdict,
             ),
             *denied,
-            self._mark(now_ns),
+            self._mark(now_ns, math.fsum(worth.values())),
         ]
         if made.failures >= desk.decisions.max_failures:
             events.extend(self._pause(desk, f"{made.failures} failed decisions: {made.held}"))
@@ -105,7 +108,7 @@ class Trading:
     async def protect(self, desk: Desk, symbol: str, *, is_overdue: bool = False) -> None:
         """Give a position the stop and the target that it is to have, or close it."""
         account = self._account
-        if not desk.settings.stop_loss and not desk.settings.take_profit:
+        if not desk.has_exits:
             return
         if account.trading is TradingState.KILLED:  # what is held then, a person has left so
             return
@@ -137,7 +140,7 @@ class Trading:
         quantity = account.state.quantity(symbol)
         if not quantity or account.broker.capabilities.holds_exits:
             return
-        entry = account.state.trades.entries().get(symbol, price)
+        entry = account.state.trades.entry(symbol) or price
         leg = exits.breached(account.terms(desk), quantity, entry, price)
         if leg is not None:
             await self.close(desk, symbol, leg=leg)
@@ -158,7 +161,7 @@ class Trading:
 
     async def carry_out(self, plan: Plan) -> None:
         """Review a plan and carry out what is left of it."""
-        allowed, denied = self._review(plan.intents)
+        allowed, denied = self._review(plan.intents, self._account.worth())
         await self._carry_out(plan, allowed, [each for each in denied if self._is_news(each)])
 
     def _is_news(self, event: Event) -> bool:
@@ -201,13 +204,18 @@ class Trading:
             is_reducing=account.is_reducing(desk),
         )
 
-    def _review(self, intents: Sequence[OrderIntent]) -> tuple[list[OrderIntent], list[Event]]:
+    def _review(
+        self, intents: Sequence[OrderIntent], worth: Mapping[str, float]
+    ) -> tuple[list[OrderIntent], list[Event]]:
         """Those that the guard lets pass, and what is to be journalled of the others."""
+        if not intents:
+            return [], []
         account = self._account
+        view = account.view((intent.symbol for intent in intents), worth)
         allowed: list[OrderIntent] = []
         denied: list[Event] = []
         for intent in intents:
-            refusal = account.refusal(intent, allowed)
+            refusal = check(intent, view, allowed)
             if refusal is None:
                 allowed.append(intent)
                 continue
@@ -260,11 +268,10 @@ class Trading:
         now_ns = self._account.clock.wall_ns()
         return [AgentPaused(at_ns=now_ns, agent=desk.name, reason=reason)]
 
-    def _mark(self, now_ns: int) -> EquityMarked:
+    def _mark(self, now_ns: int, equity: float) -> EquityMarked:
         """The mark of the account at the close of a bar."""
-        account = self._account
-        day = day_of(now_ns, account.time_zone)
-        return EquityMarked(at_ns=now_ns, equity=account.equity, day=day)
+        day = day_of(now_ns, self._account.time_zone)
+        return EquityMarked(at_ns=now_ns, equity=equity, day=day)
 
     def _attempt(self, desk: Desk, symbol: str) -> int:
         """A number that no exit of this decision in this symbol has had, nor before a restart."""

@@ -340,7 +340,9 @@ def case_order(args: argparse.Namespace, folder: Path) -> None:
                 troubles=troubles,
             )
             found[name].append(np.percentile(times, PERCENTILES))
-            print(f"{name} {number}: {len(times)} orders, {found[name][-1].round(1)}", file=sys.stderr)
+            print(
+                f"{name} {number}: {len(times)} orders, {found[name][-1].round(1)}", file=sys.stderr
+            )
     for name, runs in found.items():
         for index, percentile in enumerate(PERCENTILES):
             values = [float(run[index]) for run in runs]

@@ -102,7 +102,9 @@ class StandIn:
 
     async def snapshot(self) -> Snapshot:
         """What is held."""
-        held = [Position(s, q, self.prices[s]) for s, q in self._held.items() if q]  # type: ignore[misc]
+        held = [
+            Position(symbol=s, quantity=q, price=self.prices[s]) for s, q in self._held.items() if q
+        ]
         worth = sum(float(each.quantity) * each.price for each in held)
         cash = float(self._cash)
         return Snapshot(
