@@ -6,7 +6,7 @@ from pathlib import Path
 from jaxtrade.live.control import NotRunningError, ask
 from jaxtrade.live.folders import account_folder
 from jaxtrade.live.kill import kill as kill_account
-from jaxtrade.live.latches import lift
+from jaxtrade.live.latches import Latch, is_latched, lift
 from jaxtrade.specs import JaxtradeError
 
 
@@ -19,8 +19,9 @@ def kill(*, folder: str | None, reason: str, flatten: bool, timeout_s: float) ->
     if not outcome.is_done:
         left = ", ".join(outcome.orders) or "none known"
         raise JaxtradeError(
-            f"{outcome.problem}; last seen orders: {left}; positions: {held}; the latch is set: "
-            "run it again, or act at the broker"
+            f"{outcome.problem}; last seen orders: {left}; positions: {held}; the latch is "
+            f"{'set' if is_latched(path, Latch.KILLED) else 'not set'}: run it again, or act at "
+            "the broker"
         )
     print(f"no order works, held: {held} ({outcome.seconds:.1f} s)")
     if outcome.positions:

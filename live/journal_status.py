@@ -61,7 +61,7 @@ def from_journal(folder: Path | str) -> dict[str, Any]:
         "broker": {"kind": "", "connected": False, "epoch": state.epoch, "age_s": None},
         "equity": marks.equity,
         "day_return": _growth(marks.equity, marks.day_start_equity),
-        "drawdown": -min(_growth(marks.equity, marks.peak_equity), 0.0),
+        "drawdown": max(-_growth(marks.equity, marks.peak_equity), 0.0),
         "agents": [_agent(state, name, record) for name, record in state.agents.items()],
         "orders": [_order(each) for each in state.working_orders()],
         "latency_us": {},
@@ -104,6 +104,7 @@ def _order(order: Order) -> dict[str, Any]:
         "leg": intent.leg,
         "quantity": str(intent.quantity),
         "filled": str(order.filled),
+        "price": None if intent.price is None else str(intent.price),
         "status": order.status,
     }
 

@@ -420,14 +420,14 @@ def test_a_broker_that_refuses_every_exit_is_not_asked_without_end(trade, world)
     assert 0 < len(exits) < 6 * BARS
 
 
-def test_a_refusal_that_repeats_is_journalled_once_a_minute(trade, world):
+def test_a_refusal_that_repeats_is_journalled_once_a_minute(trade, world, monkeypatch):
     market = world[0]
 
     def prepare(engine):
         async def close():
             account = engine.account
             account.is_reconciling = False
-            account.refusal = lambda intent, batch: refused
+            monkeypatch.setattr("jaxtrade.live.trading.check", lambda *told: refused)
             for _ in range(50):
                 await engine.trading.close(account.desks["main"], market.spec.symbols[0])
             engine.stop("enough")
