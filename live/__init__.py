@@ -5,7 +5,7 @@ One engine per account, in one thread: broker -> `engine` -> `desk` (an agent) -
 
 policies      export (inplace, simplify, graph, golden); policy and its buffers; deciding, rows,
               carrying, bar_builder; swap, swaps, pointer for other versions; online for a trainer
-state         events; orders, executions, register; positions, holdings, trades, records; state
+state         clock, events; orders, executions, register; positions, holdings, trades, records; state and its state_text
 journal       journal (journal_db, _tables, _files, reached), lock, recovery; reconcile beside it
 money         book; planning, quantities, exits, scene; guard (guard_case, checks, exposure),
               quotes, rates; protections, limits
