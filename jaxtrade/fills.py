@@ -76,11 +76,14 @@ def next_close(book: Book, levels: Levels | None, order: Order, scene: Scene) ->
     before = replace(held.book, price=bar.close)  # an exit has its price, what trades the close
     fill = trade(before, order, scene, column="half_spread_close")
     is_new = jnp.sign(fill.book.held) != side
+    book = fill.book
+    if order.limit is not None or order.stop is not None:  # filled at its own price on the way
+        book = book.marked(fill.bar.close)
     return Way(
         before=before,
         fill=fill,
         hold=held,
-        book=fill.book,
+        book=book,
         levels=_attached(levels, fill, is_new, scene),
         opened=opened,
         is_wiped=None,

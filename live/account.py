@@ -4,20 +4,21 @@ import dataclasses
 import functools
 import math
 import zoneinfo
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from jaxtrade.live.bookkeeper import Bookkeeper
 from jaxtrade.live.brokers.base import Broker, Instrument
 from jaxtrade.live.clock import Clock
 from jaxtrade.live.desk import Desk
-from jaxtrade.live.events import AccountState, Bar, OrderIntent, Tick, TradingState
+from jaxtrade.live.events import AccountState, Bar, Tick, TradingState
 from jaxtrade.live.execution import Execution
-from jaxtrade.live.guard import Refusal, View, check
+from jaxtrade.live.guard import View
 from jaxtrade.live.orders import Order, OrderStatus, make_cid
 from jaxtrade.live.positions import PositionStatus, position_status
 from jaxtrade.live.quotes import Quotes
 from jaxtrade.live.rates import Rates
+from jaxtrade.live.rows import is_sound
 from jaxtrade.live.scene import Scene, Terms
 from jaxtrade.live.settings import LiveSettings
 from jaxtrade.live.state import SEVERITY, State
@@ -74,7 +75,16 @@ class Account:
     @property
     def equity(self) -> float:
         """Of the account, by its books at the last prices."""
-        return math.fsum(book.value(self.closes) for book in self.state.books.values())
+        return math.fsum(self.worth().values())
+
+    def worth(self) -> dict[str, float]:
+        """Equity of each agent, and of what is nobody's."""
+        closes = self.closes
+        return {name: book.value(closes) for name, book in self.state.books.items()}
+
+    @functools.cached_property
+    def _owner_names(self) -> dict[str, str]:
+        return {symbol: desk.name for symbol, desk in self.owners.items()}
 
     @functools.cached_property
     def time_zone(self) -> zoneinfo.ZoneInfo:
@@ -85,7 +95,8 @@ class Account:
     def gross(self) -> float:
         """Absolute values of all positions over the equity."""
         gross = math.fsum(book.gross(self.closes) for book in self.state.books.values())
-        return gross / self.equity if self.equity > 0 else 0.0
+        equity = self.equity
+        return gross / equity if equity > 0 else 0.0
 
     @property
     def trading(self) -> TradingState:
@@ -116,16 +127,17 @@ class Account:
 
     def scene(self, desk: Desk, equity: float) -> Scene:
         """What an agent's orders are planned from."""
-        state = self.state
+        state, symbols = self.state, desk.symbols
+        quotes = self.quotes.known
         return Scene(
             equity=equity,
             prices=self.closes,
-            positions={symbol: state.quantity(symbol) for symbol in desk.symbols},
+            positions={symbol: state.quantity(symbol) for symbol in symbols},
             orders=state.working_orders(),
             instruments=self.instruments,
             now_ns=self.clock.wall_ns(),
-            references=self.quotes.middles(),
-            entries=state.trades.entries(),
+            references={symbol: quotes[symbol].middle for symbol in symbols if symbol in quotes},
+            entries=state.trades.entries() if desk.has_exits else {},
         )
 
     def see_quote(self, tick: Tick) -> bool:
@@ -137,17 +149,15 @@ class Account:
 
     def see_bar(self, bar: Bar) -> None:
         """Take in a bar: its close, where there are no quotes, and its true range, a fraction of
-        the close before, into the running average.
+        the close before, into the running average. One that is not sound is left alone.
         """
+        if not is_sound(bar):
+            return
         self.quotes.close(bar, steady_ns=self.clock.steady_ns(), epoch=self.epoch)
         before = self.closes.get(bar.symbol, bar.open)
         width = (max(bar.high, before) - min(bar.low, before)) / before
         known = self.ranges.get(bar.symbol, width)
         self.ranges[bar.symbol] = known + (width - known) / RANGE_BARS
-
-    def refusal(self, intent: OrderIntent, batch: Sequence[OrderIntent]) -> Refusal | None:
-        """What the guard has against an order, None where it may be sent."""
-        return check(intent, self._view(), batch)
 
     def status_of(self, symbol: str) -> PositionStatus:
         """Where the position of a symbol stands."""
@@ -162,8 +172,9 @@ class Account:
             tolerance=Decimal(0) if instrument is None else instrument.quantity_step / 2,
         )
 
-    def _view(self) -> View:
-        state, marks = self.state, self.state.marks
+    def view(self, symbols: Iterable[str], worth: Mapping[str, float]) -> View:
+        """What the guard looks at orders of these symbols with; worth: as told by `worth`."""
+        state, marks, wanted = self.state, self.state.marks, set(symbols)
         orders = state.working_orders()
         return View(
             limits=self.settings.guard,
@@ -174,11 +185,11 @@ class Account:
             closes=self.closes,
             positions={symbol: held.quantity for symbol, held in state.positions.items()},
             orders=orders,
-            owners={symbol: desk.name for symbol, desk in self.owners.items()},
             stop_losses={name: desk.settings.stop_loss for name, desk in self.desks.items()},
-            agents={name: state.books[name].value(self.closes) for name in self.desks},
+            owners=self._owner_names,
+            agents=worth,
             decision_keys=DecisionKeys(state),
-            equity=self.equity,
+            equity=math.fsum(worth.values()),
             margin_used=0.0 if self.told is None else self.told.margin_used,
             peak_equity=marks.peak_equity,
             day_start_equity=marks.day_start_equity,
@@ -188,21 +199,25 @@ class Account:
             ranges=self.ranges,
             locks=state.locks,
             paused={name: record.paused for name, record in state.agents.items() if record.paused},
-            blocked=self._blocked(orders),
-            closed={symbol for symbol, known in self.instruments.items() if not known.is_tradable},
+            blocked=self._blocked(orders, wanted),
+            closed={
+                symbol
+                for symbol in wanted
+                if symbol in self.instruments and not self.instruments[symbol].is_tradable
+            },
             wall_ns=self.clock.wall_ns(),
             steady_ns=self.clock.steady_ns(),
         )
 
-    def _blocked(self, orders: Sequence[Order]) -> dict[str, str]:
-        """Symbols in which nothing may be opened, and why."""
+    def _blocked(self, orders: Sequence[Order], symbols: set[str]) -> dict[str, str]:
+        """Those of the symbols in which nothing may be opened, and why."""
         blocked = {
             order.intent.symbol: f"order {order.cid} is unknown at the broker"
             for order in orders
             if order.status is OrderStatus.UNKNOWN or order.is_doubtful
         }
         bad = (PositionStatus.UNPROTECTED, PositionStatus.MISMATCH, PositionStatus.ORPHAN)
-        for symbol in self.state.positions:
+        for symbol in symbols & self.state.positions.keys():
             status = self.status_of(symbol)
             if status in bad:
                 blocked.setdefault(symbol, f"the position is {status}")

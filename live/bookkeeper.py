@@ -6,6 +6,7 @@ is applied at once and written as soon as the disk takes it again, in order. Unt
 say so, and the engine opens nothing.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ from jaxtrade.live.events import Event
 from jaxtrade.live.journal import Carry, Journal, JournalError
 from jaxtrade.live.state import State
 
+log = logging.getLogger("jaxtrade.books")
+
 MOST_UNWRITTEN = 10_000
 """Events kept in memory while the journal takes none; with more, the oldest are given up, which
 the broker's own record then has to replace."""
@@ -23,7 +26,8 @@ the broker's own record then has to replace."""
 class Bookkeeper:
     """State, journal and all that follows an event: alerts, and who listens.
 
-    listeners: called with each event once it is applied; they must not fail nor block.
+    listeners: called with each event once it is applied with those of the same commit, those of
+    `intend` once there is time; they must not block, and where one fails, that is logged.
     """
 
     def __init__(self, state: State, journal: Journal) -> None:
@@ -32,6 +36,7 @@ class Bookkeeper:
         self.listeners: list[Callable[[Event], None]] = []
         self.trouble = ""
         self._unwritten: deque[Event] = deque(maxlen=MOST_UNWRITTEN)
+        self._untold: deque[Event] = deque()
 
     @property
     def is_sound(self) -> bool:
@@ -45,6 +50,7 @@ class Bookkeeper:
         carries: Mapping[str, Carry] | None = None,
     ) -> None:
         """Write durably what is about to be done, then apply it; carries: what agents remember.
+        Listeners hear of it at the next `observe` or `tell`: what is to be done comes first.
 
         Raises:
             JournalError: it is not on disk; nothing was applied, and nothing may be sent.
@@ -53,7 +59,9 @@ class Bookkeeper:
         if self._unwritten:
             raise JournalError(f"the journal lacks {len(self._unwritten)} events: {self.trouble}")
         self._write(events, durable=True, carries=carries)
-        self._apply(events)
+        for event in events:
+            self.state.apply(event)
+        self._untold.extend(events)
 
     def observe(
         self,
@@ -72,7 +80,21 @@ class Bookkeeper:
                 self._write(events, durable=durable, carries=carries)
             except JournalError:
                 self._unwritten.extend(events)
-        self._apply(events)
+        self.tell()
+        for event in events:
+            self.state.apply(event)
+        self._untold.extend(events)
+        self.tell()
+
+    def tell(self) -> None:
+        """Tell listeners what they have not heard yet."""
+        while self._untold:
+            event = self._untold.popleft()
+            for listener in self.listeners:
+                try:
+                    listener(event)
+                except Exception:
+                    log.exception("a listener failed on %s", type(event).__name__)
 
     def settle(self) -> bool:
         """Try to write what could not be written before; whether nothing is left of it."""
@@ -93,9 +115,3 @@ class Bookkeeper:
             self.trouble = str(error)
             raise
         self.trouble = ""
-
-    def _apply(self, events: Sequence[Event]) -> None:
-        for event in events:
-            self.state.apply(event)
-            for listener in self.listeners:
-                listener(event)

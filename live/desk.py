@@ -20,6 +20,9 @@ PATIENT_BARS = 2
 """Decisions that an order may outlive before what is not filled of it is cancelled, where the
 agent has no `max_order_age_s`."""
 
+KEPT_NOTES = 20
+"""Notes that are kept of each agent."""
+
 
 class Desk:
     """An agent at work.
@@ -44,7 +47,7 @@ class Desk:
         self.made: Made | None = None
         self.decided_ns: deque[int] = deque(maxlen=PATIENT_BARS + 1)
         self.attempts: dict[str, int] = {}
-        self.notes: list[str] = []
+        self.notes: deque[str] = deque(maxlen=KEPT_NOTES)
 
     @property
     def decider(self) -> Decider:
@@ -66,6 +69,11 @@ class Desk:
         """Smallest change of exposure that is traded."""
         band = self.settings.no_trade_band
         return self.decider.policy.metadata.no_trade_band if band is None else band
+
+    @property
+    def has_exits(self) -> bool:
+        """Whether its positions are to have a stop or a target."""
+        return bool(self.settings.stop_loss or self.settings.take_profit)
 
     def change(self, settings: AgentSettings, decisions: DecisionSettings) -> None:
         """Other settings, from the next decision on."""

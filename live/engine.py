@@ -10,6 +10,7 @@ moment is a deadline, and one keeper of the house looks after those, and shows s
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -43,8 +44,13 @@ from jaxtrade.live.status import status_of
 from jaxtrade.live.swaps import Swaps
 from jaxtrade.live.trading import Trading, has_ended
 
+log = logging.getLogger("jaxtrade.engine")
+
 YIELD_NS = 2_000_000
 """How long events are dealt with before others get their turn."""
+
+END_S = 2.0
+"""How long what is being done is given to end before it is broken off."""
 
 
 class Engine:
@@ -52,7 +58,7 @@ class Engine:
 
     decision_latency: of policies; order_latency: from a bar to what it led to being handed over;
     after_decision: who looks at a decision, its bars and the account f32[3A + 3] that it was made
-    with, once its orders are on their way; they must not fail.
+    with, once its orders are on their way; where one fails, that is logged.
     """
 
     def __init__(self, account: Account, *, folder: Path, beat: Callable[[], object]) -> None:
@@ -76,8 +82,6 @@ class Engine:
     async def run(self) -> None:
         """Start, trade, and stop in order."""
         self.governor.begin()
-        async with self._one_at_a_time:
-            await self._open()
         keeper = asyncio.create_task(self.house.keep())
         follower = asyncio.create_task(self._follow())
         stopper = asyncio.create_task(self._stopping.wait())
@@ -88,10 +92,20 @@ class Engine:
             for task in done - {stopper}:
                 task.result()  # an exception of theirs ends the engine
         finally:
-            for task in (keeper, follower, stopper):
-                task.cancel()
-            await asyncio.gather(keeper, follower, stopper, return_exceptions=True)
+            await self._end(keeper, follower, stopper)
             await self._close()
+
+    async def _end(self, *tasks: asyncio.Task[Any]) -> None:
+        """Cancel tasks, if possible not in the middle of something."""
+        is_ours = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_S):
+                is_ours = await self._one_at_a_time.acquire()
+        for task in tasks:
+            task.cancel()
+        if is_ours:
+            self._one_at_a_time.release()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def stop(self, reason: str) -> None:
         """End in order: orders that work go on working."""
@@ -120,47 +134,59 @@ class Engine:
         """Deal with one event after the other, over one connection after the other."""
         is_lost = self.session.is_lost
         while True:
+            await self.reopen()
             following = asyncio.create_task(self._follow_connection())
             losing = asyncio.create_task(is_lost.wait())
-            await asyncio.wait({following, losing}, return_when=asyncio.FIRST_COMPLETED)
-            async with self._one_at_a_time:  # not in the middle of an event
-                following.cancel()
-                losing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await following
+            try:
+                await asyncio.wait({following, losing}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                await self._end(following, losing)
+            if not following.cancelled():
+                following.result()  # an exception of it ends the engine
             if self.account.is_connected:  # a replay is over
                 self.stop("the data are over")
                 return
-            await self.reopen()
 
     async def _follow_connection(self) -> None:
         """Deal with events until there are no more, or the connection is lost."""
         clock, since = self.account.clock, self.account.clock.steady_ns()
-        async with contextlib.aclosing(self.account.broker.events()) as events:  # type: ignore[type-var]
-            async for event in events:
-                async with self._one_at_a_time:
-                    await self.deal_with(event)
-                if not self.account.is_connected:
-                    return
-                now = clock.steady_ns()
-                if now - since > YIELD_NS:
-                    await asyncio.sleep(0)
-                    since = clock.steady_ns()
+        try:
+            async with contextlib.aclosing(self.account.broker.events()) as events:  # type: ignore[type-var]
+                async for event in events:
+                    async with self._one_at_a_time:
+                        await self.deal_with(event)
+                    if not self.account.is_connected:
+                        return
+                    now = clock.steady_ns()
+                    if now - since > YIELD_NS:
+                        await asyncio.sleep(0)
+                        since = clock.steady_ns()
+        except NotConnectedError as error:
+            async with self._one_at_a_time:
+                self.session.lost(str(error))
 
     async def reopen(self) -> None:
-        """Take up a connection that was lost."""
-        async with self._one_at_a_time:
-            await self._open()
+        """Take up a connection, the first or one that was lost, however long that takes; people
+        and latches get their turn between two tries.
+        """
+        while True:
+            async with self._one_at_a_time:
+                try:
+                    await self._open()
+                    return
+                except NotConnectedError as error:
+                    self.session.lost(str(error))
+            await self.session.pause()
 
     async def deal_with(self, event: BrokerEvent) -> None:
         """What follows from an event of the broker."""
+        if isinstance(event, Tick):  # first, and by itself: there may be tens of thousands a second
+            await self._see_tick(event)
+            return
         account = self.account
-        if isinstance(event, Tick | Bar):
+        if isinstance(event, Bar):
             self._seen_ns = account.clock.steady_ns()
             account.watch(event)
-            if isinstance(event, Tick):
-                await self._see_tick(event)
-                return
             await self._see_bar(event)
         elif isinstance(event, OrderEvent):
             await self._hear(event)
@@ -182,20 +208,24 @@ class Engine:
         await self.house.look_after_if_due()
 
     async def _see_tick(self, tick: Tick) -> None:
-        account = self.account
-        builder = self._builders.get(tick.symbol)
+        account, symbol = self.account, tick.symbol
+        self._seen_ns = now = account.clock.steady_ns()
+        account.watch(tick)
+        builder = self._builders.get(symbol)
         if builder is not None:
-            bar = builder.add(tick, account.clock.steady_ns())
+            bar = builder.add(tick, now)
             if bar is not None:
                 account.watch(bar)
                 await self._see_bar(bar)
-        desk = account.owners.get(tick.symbol)
+        desk = account.owners.get(symbol)
         if desk is None or not account.see_quote(tick):
             return
-        price = account.closes[tick.symbol]
-        await self.trading.compensate(tick.symbol, price)
-        await self.trading.watch(desk, tick.symbol, price)
-        await self.governor.look_at_prices()
+        price = account.closes[symbol]
+        if account.settings.decisions.max_move:
+            await self.trading.compensate(symbol, price)
+        if desk.has_exits:
+            await self.trading.watch(desk, symbol, price)
+        await self.governor.look_at_price(symbol)
 
     async def _see_bar(self, bar: Bar) -> None:
         account = self.account
@@ -215,7 +245,10 @@ class Engine:
         self.decision_latency.add_ns(desk.made.duration_ns)
         self.swaps.follow(desk, row, vector)
         for look in self.after_decision:
-            look(desk, row, vector)
+            try:
+                look(desk, row, vector)
+            except Exception:  # who looks on must not stop who trades
+                log.exception("a decision could not be explained")
         await self.governor.look()
 
     async def _hear(self, event: OrderEvent) -> None:
@@ -242,8 +275,11 @@ class Engine:
     # --- parts ---------------------------------------------------------------------------------
 
     async def _open(self) -> None:
-        for desk, row in await self.session.open():
+        rows = await self.session.open()
+        await self.governor.obey()
+        for desk, row in rows:
             await self.trading.decide(desk, row)
+            desk.rows.begin_after(desk.decider.last_start_s)
         now_ns = self.account.clock.wall_ns()
         for builder in set(self._builders.values()):
             builder.begin(now_ns)
@@ -254,12 +290,14 @@ class Engine:
         """The end: positions are kept or closed, as the settings say."""
         account = self.account
         await self.swaps.close()
-        with contextlib.suppress(NotConnectedError):
+        try:
             is_flattening = account.settings.engine.on_stop == "flatten"
             if is_flattening and account.is_connected:
                 await account.execution.cancel_all("the engine stops")
                 await account.broker.close_all_positions()
             await account.broker.disconnect()
+        except Exception as error:  # whatever the broker says now, the books are closed in order
+            log.warning("the connection did not end in order: %r", error)
         now_ns = account.clock.wall_ns()
         account.books.observe(EngineStopped(at_ns=now_ns, reason=self.stop_reason), durable=True)
         self.house.save()

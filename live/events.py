@@ -9,8 +9,10 @@ floats. `at_ns` is UTC in nanoseconds since 1970, as told by whoever observed th
 import dataclasses
 import enum
 import json
+import operator
 import types
 import typing
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -516,7 +518,7 @@ JOURNALLED: dict[str, type[Event]] = {
 
 def encode(event: Event) -> str:
     """The fields of an event, or of an intent, as one line of JSON; `Decimal` as text."""
-    return json.dumps(fields_of(event), separators=(",", ":"), default=_plain)
+    return _ENCODER.encode(fields_of(event))
 
 
 def decode(kind: str, text: str) -> Event:
@@ -533,7 +535,13 @@ def decode(kind: str, text: str) -> Event:
 
 def fields_of(record: Any) -> dict[str, Any]:
     """The fields of a record by name, as they are."""
-    return {name: getattr(record, name) for name in _hints(type(record))}
+    kind = type(record)
+    known = _GETTERS.get(kind)
+    if known is None:
+        names = tuple(_hints(kind))
+        known = _GETTERS[kind] = names, operator.attrgetter(*names, "__class__")
+    names, get = known
+    return dict(zip(names, get(record), strict=False))
 
 
 def _plain(value: Any) -> Any:
@@ -543,6 +551,11 @@ def _plain(value: Any) -> Any:
         return fields_of(value)
     raise TypeError(f"no JSON for {type(value).__name__}")
 
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"), default=_plain)
+
+_GETTERS: dict[type, tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]] = {}
+"""The fields of a record, and what gets them all at once, and one more: never a single one."""
 
 _HINTS: dict[type, dict[str, Any]] = {}
 

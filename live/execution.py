@@ -6,7 +6,7 @@ for again, then everything in the symbol is cancelled, then the order is UNKNOWN
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from jaxtrade.live.bookkeeper import Bookkeeper
 from jaxtrade.live.brokers.base import Broker, NotConnectedError
@@ -54,18 +54,28 @@ class Watch:
 class Execution:
     """The orders of one account, from the guard to their end.
 
-    needs_evidence: an order is UNKNOWN, and the broker should be asked what it knows.
+    is_killed: asked right before anything is sent that is not a closing order; needs_evidence: an
+    order is UNKNOWN, and the broker should be asked what it knows.
     """
 
     def __init__(
-        self, books: Bookkeeper, broker: Broker, clock: Clock, settings: EngineSettings
+        self,
+        books: Bookkeeper,
+        broker: Broker,
+        clock: Clock,
+        settings: EngineSettings,
+        is_killed: Callable[[], bool] = lambda: False,
     ) -> None:
         self._books, self._broker, self._clock = books, broker, clock
         self._settings = settings
+        self._is_killed = is_killed
         self._watched: dict[str, Watch] = {}
         self.needs_evidence = False
         for order in books.state.working_orders():
             self._watch_expiry(order.intent)
+            if order.is_canceling:  # asked for before a restart, and not answered
+                watch = self._watched.setdefault(order.cid, Watch())
+                watch.cancel_ns = self._in(settings.cancel_timeout_s)
         books.listeners.append(self._heard)
 
     async def submit(
@@ -75,7 +85,8 @@ class Execution:
         before: Sequence[Event] = (),
         carries: Mapping[str, Carry] | None = None,
     ) -> None:
-        """Write down what led to orders, and them, in one commit; then hand them over.
+        """Write down what led to orders, and them, in one commit; then hand them over, and only
+        then see to all else.
 
         Raises:
             JournalError: nothing was written, and nothing was sent.
@@ -83,8 +94,13 @@ class Execution:
         now_ns = self._clock.wall_ns()
         started = [OrderInitialized(at_ns=now_ns, cid=each.cid, intent=each) for each in intents]
         self._books.intend([*before, *started], carries=carries)
-        for intent in intents:
-            await self._hand_over(intent)
+        sent: list[Event] = []
+        try:
+            for intent in intents:
+                sent += await self._hand_over(intent)
+        finally:
+            self._books.observe(*sent)
+            self._books.tell()
 
     async def cancel(self, order: Order, reason: str) -> None:
         """Ask for the cancellation of an order, once; it is asked for again when it is not
@@ -94,10 +110,12 @@ class Execution:
         if not watch.cancel_ns:
             await self._ask_to_cancel(order, watch, reason)
 
-    async def cancel_openings(self, reason: str) -> None:
-        """Cancel the orders of policies; what guards or closes a position works on."""
+    async def cancel_openings(self, reason: str, *, is_all: bool = False) -> None:
+        """Cancel the orders of policies; what guards or closes a position works on; is_all: those
+        too that reduce one.
+        """
         for order in self._books.state.working_orders():
-            if order.intent.leg is Leg.TARGET and not order.intent.reduce_only:
+            if order.intent.leg is Leg.TARGET and (is_all or not order.intent.reduce_only):
                 await self.cancel(order, reason)
 
     async def cancel_all(self, reason: str) -> None:
@@ -143,25 +161,31 @@ class Execution:
     def lost_sight(self, reason: str) -> None:
         """The connection is gone: what was sent and not answered may or may not be there."""
         self._doubt(
-            (each for each in self._books.state.working_orders() if not each.is_answered), reason
+            (
+                each
+                for each in self._books.state.working_orders()
+                if not each.is_answered and each.status is not OrderStatus.UNKNOWN
+            ),
+            reason,
         )
 
-    async def _hand_over(self, intent: OrderIntent) -> None:
+    async def _hand_over(self, intent: OrderIntent) -> list[Event]:
+        """Hand an order over; what is to be booked of that."""
+        if intent.leg is not Leg.CLOSE and self._is_killed():  # looked at last, right before
+            reason = "not handed over: killed"
+            return [OrderLost(at_ns=self._clock.wall_ns(), cid=intent.cid, reason=reason)]
         watch = Watch(answer_ns=self._in(self._settings.ack_timeout_s))
         self._watched[intent.cid] = watch
         self._watch_expiry(intent)
         try:
             await self._broker.submit_order(intent)
         except NotConnectedError as error:  # which an adapter raises only where nothing went out
-            event: OrderEvent = OrderLost(
-                at_ns=self._clock.wall_ns(), cid=intent.cid, reason=f"not handed over: {error}"
-            )
+            reason = f"not handed over: {error}"
+            return [OrderLost(at_ns=self._clock.wall_ns(), cid=intent.cid, reason=reason)]
         except Exception as error:  # an adapter that fails otherwise may have sent it
             self._doubt([self._books.state.orders[intent.cid]], f"submit failed: {error!r}"[:200])
-            return
-        else:
-            event = OrderSubmitted(at_ns=self._clock.wall_ns(), cid=intent.cid)
-        self._books.observe(event)
+            return []
+        return [OrderSubmitted(at_ns=self._clock.wall_ns(), cid=intent.cid)]
 
     async def _ask_to_cancel(self, order: Order, watch: Watch, reason: str) -> None:
         watch.cancels += 1

@@ -4,7 +4,7 @@ A latch is set on evidence and lifted by a person. KILLED lives in a file too, w
 write and which counts whether or not the journal does.
 """
 
-import math
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,18 @@ from jaxtrade.live.events import (
 )
 from jaxtrade.live.latches import Latch, is_latched, latched, lift, set_latch
 from jaxtrade.live.settings import LiveSettings, changed, write
+from jaxtrade.live.state import SEVERITY
 from jaxtrade.live.trading import Trading
+from jaxtrade.live.worth import Worth
 from jaxtrade.specs import JaxtradeError
+
+log = logging.getLogger("jaxtrade.governor")
 
 CLOSE_NS = 3_000_000_000
 """How long closing orders are given before whatever is left is closed again."""
+
+NEARLY = 1e-9
+"""So near to a floor, relative, there is a thorough look."""
 
 
 class Governor:
@@ -37,16 +44,20 @@ class Governor:
         self._folder = folder
         self.is_flattening = False
         self._closed_ns = 0
+        self._worth = Worth(account.state, account.closes)
+        self._obeyed = TradingState.ACTIVE
 
     def begin(self) -> None:
         """Take up what a kill had begun; its latch is in the state already."""
         found = latched(self._folder, Latch.KILLED)
         self.is_flattening = found is not None and found.flatten
+        state, settings = self._account.state, self._account.settings.protections
+        if state.trading is TradingState.HALTED and settings.flatten:
+            self.is_flattening |= state.trading_reason.startswith(protections.MAX_DRAWDOWN)
 
     async def look(self) -> None:
         """Measure the account by its limits, and act where one is passed."""
         account = self._account
-        before = account.state.trading
         events = protections.evaluate(
             account.state,
             account.settings.protections,
@@ -54,30 +65,58 @@ class Governor:
             now_ns=account.clock.wall_ns(),
             time_zone=account.settings.time_zone,
         )
-        if not events:
-            return
         account.books.observe(*events, durable=True)
-        if account.state.trading is not before:
-            await self._enter(account.state.trading, account.state.trading_reason)
+        is_tripped = any(isinstance(event, TradingStateChanged) for event in events)
+        if is_tripped and account.settings.protections.flatten:
+            self.is_flattening = account.state.trading is not TradingState.ACTIVE
+        await self.obey()
 
-    async def look_at_prices(self) -> None:
+    async def look_at_price(self, symbol: str) -> None:
         """The same at a tick, where something is held that it concerns."""
         marks = self._account.state.marks
-        if marks.day < 0 or not any(book.holdings for book in self._account.state.books.values()):
+        if marks.day < 0:
+            return
+        equity = self._worth.at(symbol)
+        if equity is None:
             return
         floor = protections.floor(marks, self._account.settings.protections)
-        if not math.isnan(floor) and self._account.equity <= floor:
+        if equity <= floor + NEARLY * abs(floor):  # never where there is no floor: not-a-number
             await self.look()
 
     async def kill(self, reason: str, *, flatten: bool) -> None:
         """Trade no more until a person says so: cancel all and, where asked to, close all."""
-        set_latch(self._folder, Latch.KILLED, reason, flatten=flatten)
+        problem = None
+        try:
+            set_latch(self._folder, Latch.KILLED, reason, flatten=flatten)
+        except JaxtradeError as error:  # a full disk does not keep orders working
+            problem = error
         self.is_flattening |= flatten
         self._change(TradingState.KILLED, reason, is_latched=True)
-        await self._enter(TradingState.KILLED, reason)
+        await self.obey()
+        await self.flatten()
+        if problem is not None:
+            raise problem
 
-    async def obey_files(self) -> None:
-        """A latch that another process has set counts as our own."""
+    async def obey(self) -> None:
+        """Take up a latch that another process has set, and do what goes with a state that is new,
+        whoever brought it about: nothing that opens works on, and killed nothing at all.
+        """
+        account = self._account
+        self._obey_files()
+        state, reason = account.state.trading, account.state.trading_reason
+        if state is self._obeyed or not account.is_connected:
+            return
+        is_worse = SEVERITY.index(state) > SEVERITY.index(self._obeyed)
+        self._obeyed = state
+        if not is_worse:
+            return
+        if state is TradingState.KILLED:
+            await account.execution.cancel_all(reason)
+        else:
+            await account.execution.cancel_openings(reason, is_all=state is TradingState.HALTED)
+        await self.flatten()
+
+    def _obey_files(self) -> None:
         state = self._account.state.trading
         if state is not TradingState.KILLED and is_latched(self._folder, Latch.KILLED):
             found = latched(self._folder, Latch.KILLED)
@@ -85,7 +124,6 @@ class Governor:
                 return
             self.is_flattening |= found.flatten
             self._change(TradingState.KILLED, found.reason, is_latched=True)
-            await self._enter(TradingState.KILLED, found.reason)
 
     async def flatten(self) -> None:
         """Close whatever the broker holds, over and over until it holds nothing. What was sent is
@@ -160,7 +198,10 @@ class Governor:
             ),
             durable=True,
         )
-        write(settings)
+        try:
+            write(settings)
+        except (JaxtradeError, OSError) as error:  # the journal has them all the same
+            log.warning("the settings in force could not be written: %s", error)
 
     def _use(self, settings: LiveSettings) -> None:
         account = self._account
@@ -168,16 +209,6 @@ class Governor:
         account.rates.limits = settings.guard
         for name, desk in account.desks.items():
             desk.change(settings.agents[name], settings.decisions)
-
-    async def _enter(self, state: TradingState, reason: str) -> None:
-        """What goes with a new state: nothing new works on, and what is to be closed is."""
-        account = self._account
-        await account.execution.cancel_openings(reason)
-        if state in (TradingState.HALTED, TradingState.KILLED):
-            await account.execution.cancel_all(reason)
-        if state is not TradingState.KILLED and account.settings.protections.flatten:
-            self.is_flattening = True
-        await self.flatten()
 
     def _change(self, state: TradingState, reason: str, *, is_latched: bool) -> None:
         known = self._account.state

@@ -18,6 +18,10 @@ TURN_S = 0.25
 """At least so often there is a look at deadlines and latches, and a sign of life."""
 
 
+PATIENCE_NS = 60 * SECOND
+"""How long a look may be held up by something else before there is no sign of life any more."""
+
+
 class House:
     """The deadlines of an engine.
 
@@ -38,8 +42,16 @@ class House:
         """Until it is cancelled."""
         engine = self._engine
         while True:
-            self._beat()
-            await engine.exclusively(self._turn)
+            turn = asyncio.ensure_future(engine.exclusively(self._turn))
+            since = self._machine.steady_ns()
+            try:
+                while not turn.done():  # a broker may take long to answer, but not for ever
+                    if self._machine.steady_ns() - since < PATIENCE_NS:
+                        self._beat()
+                    await asyncio.wait({turn}, timeout=TURN_S)
+            finally:
+                turn.cancel()
+            turn.result()
             await asyncio.sleep(TURN_S)
 
     async def look_after_if_due(self) -> None:
@@ -55,7 +67,8 @@ class House:
 
     async def _turn(self) -> None:
         engine = self._engine
-        await engine.governor.obey_files()
+        await engine.governor.obey()
+        engine.account.books.settle()
         if engine.account.is_connected and not engine.account.broker.is_connected():
             engine.session.lost("the broker is silent")
         if not engine.account.is_connected:
@@ -65,7 +78,6 @@ class House:
         await engine.governor.flatten()
         engine.swaps.look()
         await self._protect()
-        engine.account.books.settle()
         self._expire_rows()
         self.save(only_if_due=True)
         self._back_up()

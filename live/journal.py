@@ -30,6 +30,7 @@ from jaxtrade.live.events import (
     EngineStarted,
     Event,
     OrderEvent,
+    OrderInitialized,
     encode,
 )
 from jaxtrade.live.journal_db import (
@@ -256,6 +257,7 @@ class Journal:
     def _insert(self, events: Sequence[Event]) -> int:
         seq = self.last_seq
         changed: dict[str, Order] = {}
+        begun: dict[str, Order] = {}
         for event in events:
             seq += 1
             kind, body = type(event).__name__, encode(event)
@@ -276,8 +278,11 @@ class Journal:
             self._written += len(body)
             if isinstance(event, OrderEvent):
                 write_event(self._db, event, self.orders, changed)
-        for order in changed.values():
-            write_standing(self._db, order)
+                if isinstance(event, OrderInitialized):
+                    begun[cid] = changed[cid]
+        for cid, order in changed.items():
+            if begun.get(cid) is not order:  # else its row is as new as itself
+                write_standing(self._db, order)
         return seq
 
     def _number(self, query: str) -> int:

@@ -5,10 +5,12 @@ Exit codes: 0 ended in order; 1 an error, in one line; 3 another engine works in
 
 import asyncio
 import contextlib
+import functools
 import logging
 import secrets
 import signal
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from jaxtrade.live.account import Account
@@ -21,6 +23,7 @@ from jaxtrade.live.engine import Engine
 from jaxtrade.live.event_log import EventLog
 from jaxtrade.live.execution import Execution
 from jaxtrade.live.heartbeat import Heartbeat
+from jaxtrade.live.latches import Latch, is_latched
 from jaxtrade.live.logs import start_logging
 from jaxtrade.live.quotes import Quotes
 from jaxtrade.live.rates import Rates
@@ -55,7 +58,13 @@ def make_engine(
         broker=broker,
         clock=broker.clock,
         books=books,
-        execution=Execution(books, broker, broker.clock, settings.engine),
+        execution=Execution(
+            books,
+            broker,
+            broker.clock,
+            settings.engine,
+            functools.partial(is_latched, settings.folder, Latch.KILLED),
+        ),
         desks=desks,
         owners=owners(desks),
         rates=Rates(settings.guard),
@@ -64,9 +73,14 @@ def make_engine(
     return Engine(account, folder=settings.path, beat=(heartbeat or Heartbeat("")).beat)
 
 
-async def run(settings: LiveSettings) -> str:
-    """Run an account until it is stopped or its data are over; why it ended."""
-    broker = make_broker(settings, role="engine")
+@contextlib.asynccontextmanager
+async def prepared(settings: LiveSettings, broker: Broker) -> AsyncIterator[Engine]:
+    """The engine of an account with all that goes with it: logs, metrics, journal, signs of life,
+    and the door for people.
+
+    Raises:
+        JaxtradeError: as `make_engine`, or the folder is in use or cannot be.
+    """
     run_id = secrets.token_hex(4)
     with (
         start_logging(settings.path, "engine", settings.logs),
@@ -80,15 +94,21 @@ async def run(settings: LiveSettings) -> str:
         event_log = EventLog(engine, recorder)
         control = ControlServer(settings.path, engine)
         await control.start()
+        try:
+            yield engine
+        finally:
+            await control.stop()
+            event_log.close()
+
+
+async def run(settings: LiveSettings) -> str:
+    """Run an account until it is stopped or its data are over; why it ended."""
+    async with prepared(settings, make_broker(settings, role="engine")) as engine:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             with contextlib.suppress(NotImplementedError):  # Windows
                 loop.add_signal_handler(number, engine.stop, signal.Signals(number).name)
-        try:
-            await engine.run()
-        finally:
-            await control.stop()
-            event_log.close()
+        await engine.run()
     return engine.stop_reason
 
 

@@ -5,6 +5,8 @@ says until nothing is UNKNOWN, see the bars that were missed, and only then trad
 """
 
 import asyncio
+import logging
+import math
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -28,6 +30,8 @@ from jaxtrade.live.orders import EXACT, OrderStatus
 from jaxtrade.live.rows import Row
 from jaxtrade.live.state import DEPOSIT
 from jaxtrade.specs import JaxtradeError
+
+log = logging.getLogger("jaxtrade.session")
 
 PASSES = 4
 """Comparisons at a start before the engine goes on with orders that are still UNKNOWN."""
@@ -60,30 +64,26 @@ class Session:
         self.is_lost = asyncio.Event()
 
     async def open(self) -> list[tuple[Desk, Row]]:
-        """Connect, however long it takes; then compare, and bring the agents up to date.
+        """Connect, compare, and bring the agents up to date.
 
         Returns rows that are still to be decided: those that ended while nobody was there and are
         the newest there are.
 
         Raises:
+            NotConnectedError: it has to be tried again.
             JaxtradeError: the broker does not know a symbol, or has too little history.
         """
         account = self._account
         account.is_reconciling = True
-        while True:
-            try:
-                await account.broker.connect()
-                break
-            except NotConnectedError as error:
-                self._lost(str(error))
-                await self._wait(account.settings.engine.connect_s)
+        await account.broker.connect()
         account.epoch = account.state.epoch + 1
         now_ns = account.clock.wall_ns()
         account.books.observe(BrokerConnected(at_ns=now_ns, epoch=account.epoch))
         account.is_connected = True
         self.is_lost.clear()
         await self._look_up()
-        await self.settle()
+        if not await self.settle():
+            raise NotConnectedError("the broker does not say completely what is held")
         self._allot()
         account.rates.restore(
             account.state.orders.values(),
@@ -99,25 +99,44 @@ class Session:
         account.is_reconciling = False
         return rows
 
+    async def pause(self) -> None:
+        """Before the next try to connect."""
+        await self._wait(self._account.settings.engine.connect_s)
+
     def lost(self, reason: str) -> None:
         """The connection is gone: nothing is known of what was not answered."""
-        self._lost(reason)
-        self._account.execution.lost_sight(f"the connection was lost: {reason}")
-
-    async def settle(self) -> None:
-        """Compare until nothing is UNKNOWN, or it has taken too long."""
         account = self._account
+        if account.is_connected:
+            now_ns = account.clock.wall_ns()
+            account.books.observe(BrokerDisconnected(at_ns=now_ns, reason=reason))
+        elif not self.is_lost.is_set():  # later tries say nothing new
+            log.warning("no connection to the broker: %s", reason)
+        account.is_connected = False
+        account.is_reconciling = True
+        self.is_lost.set()
+        account.execution.lost_sight(f"the connection was lost: {reason}")
+
+    async def settle(self) -> bool:
+        """Compare until nothing is UNKNOWN, or it has taken too long; whether the broker said all
+        that it holds at least once.
+        """
+        account = self._account
+        was_complete = False
         for number in range(PASSES):
             if number:
                 await self._wait(PAUSE_S)
             is_complete = await self.compare()
+            if not account.is_connected:
+                return False
+            was_complete |= is_complete
             unknown = [
                 order
                 for order in account.state.working_orders()
                 if order.status is OrderStatus.UNKNOWN or order.is_doubtful
             ]
             if is_complete and not unknown:
-                return
+                return True
+        return was_complete
 
     async def compare(self) -> bool:
         """Ask the broker what it knows, and book what follows from it; whether it said all."""
@@ -155,6 +174,8 @@ class Session:
 
     def see_account(self, told: AccountState) -> None:
         """Keep what the broker says of the account; book what is neither fill nor fee."""
+        if not (math.isfinite(told.equity) and math.isfinite(told.cash)):
+            return  # what is no number is no news
         self._account.told = told
         if self._account.broker.capabilities.books_at_once and self._account.state.books:
             self._share(Decimal(repr(told.cash)))
@@ -162,11 +183,14 @@ class Session:
     async def _clean(self, found: reconcile.Findings) -> None:
         """Cancel orders that are not ours to keep, and close what came from outside."""
         account = self._account
-        for order in found.orphans:
-            if order.cid:
-                await account.broker.cancel_order(order.cid)
-            else:
-                await account.broker.cancel_all_orders(order.symbol)
+        try:
+            for order in found.orphans:
+                if order.cid:
+                    await account.broker.cancel_order(order.cid)
+                else:
+                    await account.broker.cancel_all_orders(order.symbol)
+        except NotConnectedError as error:
+            self.lost(str(error))
         if found.excess:
             self.excess = dict(found.excess)
 
@@ -298,15 +322,6 @@ class Session:
         desk.slot.see([row])
         desk.rows.begin_after(desk.decider.last_start_s)
         return None
-
-    def _lost(self, reason: str) -> None:
-        account = self._account
-        if account.is_connected:
-            now_ns = account.clock.wall_ns()
-            account.books.observe(BrokerDisconnected(at_ns=now_ns, reason=reason))
-        account.is_connected = False
-        self.is_lost.set()
-        account.is_reconciling = True
 
     async def _wait(self, seconds: float) -> None:
         """Wait in pieces, with signs of life between them."""

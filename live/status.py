@@ -92,7 +92,7 @@ def _agent(engine: "Engine", desk: Desk) -> dict[str, Any]:
             }
             for symbol in desk.symbols
         ],
-        "notes": desk.notes[-5:],
+        "notes": list(desk.notes)[-5:],
     }
 
 

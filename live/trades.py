@@ -116,6 +116,11 @@ class Trades:
         """Mean price at which what is held was entered, by symbol; an agent's before nobody's."""
         return {symbol: trade.entry for (_, symbol), trade in sorted(self.open.items())}
 
+    def entry(self, symbol: str) -> float | None:
+        """The same of one symbol; None where nothing is held."""
+        keys = [key for key in self.open if key[1] == symbol]
+        return self.open[max(keys)].entry if keys else None
+
     def to_json(self) -> dict[str, Any]:
         """As plain values, which read back as the same."""
         return {

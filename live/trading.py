@@ -1,6 +1,7 @@
 """From a row of bars to orders: decide, plan, guard, write down, send; and exits of positions."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -20,8 +21,9 @@ from jaxtrade.live.events import (
     TradingState,
     TradingStateChanged,
 )
+from jaxtrade.live.guard import check
 from jaxtrade.live.journal import Carry, JournalError
-from jaxtrade.live.orders import Order, OrderStatus
+from jaxtrade.live.orders import Order, OrderStatus, decision_key, make_cid
 from jaxtrade.live.protections import day_of
 from jaxtrade.live.rows import Row
 from jaxtrade.live.scene import Plan
@@ -56,7 +58,8 @@ class Trading:
         if not made.held:
             plan = self._plan(desk, 0.0 if marked.is_ruined else marked.equity)
             verdict = "" if plan.intents or plan.cancels or plan.waiting else "held"
-        allowed, denied = self._review(plan.intents)
+        worth = account.worth()
+        allowed, denied = self._review(plan.intents, worth)
         verdict = verdict or _verdict(plan, allowed, denied)
         events: list[Event] = [
             desk.event(
@@ -67,7 +70,7 @@ class Trading:
                 verdict=verdict,
             ),
             *denied,
-            self._mark(now_ns),
+            self._mark(now_ns, math.fsum(worth.values())),
         ]
         if made.failures >= desk.decisions.max_failures:
             events.extend(self._pause(desk, f"{made.failures} failed decisions: {made.held}"))
@@ -97,14 +100,16 @@ class Trading:
     async def protect(self, desk: Desk, symbol: str, *, is_overdue: bool = False) -> None:
         """Give a position the stop and the target that it is to have, or close it."""
         account = self._account
-        if not desk.settings.stop_loss and not desk.settings.take_profit:
+        if not desk.has_exits:
+            return
+        if account.trading is TradingState.KILLED:  # what is held then, a person has left so
             return
         equity = account.state.books[desk.name].value(account.closes)
         plan = exits.exits(
             account.terms(desk),
             symbol,
             account.scene(desk, equity),
-            start_s=0 if desk.made is None else desk.made.start_s,
+            start_s=self._start_s(desk),
             attempt=self._attempt(desk, symbol),
             is_overdue=is_overdue,
         )
@@ -116,7 +121,7 @@ class Trading:
         quantity = account.state.quantity(symbol)
         if not quantity or account.broker.capabilities.holds_exits:
             return
-        entry = account.state.trades.entries().get(symbol, price)
+        entry = account.state.trades.entry(symbol) or price
         leg = exits.breached(account.terms(desk), quantity, entry, price)
         if leg is not None:
             await self.close(desk, symbol, leg=leg)
@@ -129,7 +134,7 @@ class Trading:
             account.terms(desk),
             symbol,
             account.scene(desk, equity),
-            start_s=0 if desk.made is None else desk.made.start_s,
+            start_s=self._start_s(desk),
             attempt=self._attempt(desk, symbol),
             leg=leg,
         )
@@ -137,7 +142,7 @@ class Trading:
 
     async def carry_out(self, plan: Plan) -> None:
         """Review a plan and carry out what is left of it."""
-        allowed, denied = self._review(plan.intents)
+        allowed, denied = self._review(plan.intents, self._account.worth())
         await self._carry_out(plan, allowed, denied)
 
     async def compensate(self, symbol: str, price: float) -> None:
@@ -167,13 +172,18 @@ class Trading:
             is_reducing=account.is_reducing(desk),
         )
 
-    def _review(self, intents: Sequence[OrderIntent]) -> tuple[list[OrderIntent], list[Event]]:
+    def _review(
+        self, intents: Sequence[OrderIntent], worth: Mapping[str, float]
+    ) -> tuple[list[OrderIntent], list[Event]]:
         """Those that the guard lets pass, and what is to be journalled of the others."""
+        if not intents:
+            return [], []
         account = self._account
+        view = account.view((intent.symbol for intent in intents), worth)
         allowed: list[OrderIntent] = []
         denied: list[Event] = []
         for intent in intents:
-            refusal = account.refusal(intent, allowed)
+            refusal = check(intent, view, allowed)
             if refusal is None:
                 allowed.append(intent)
                 continue
@@ -226,16 +236,28 @@ class Trading:
         now_ns = self._account.clock.wall_ns()
         return [AgentPaused(at_ns=now_ns, agent=desk.name, reason=reason)]
 
-    def _mark(self, now_ns: int) -> EquityMarked:
+    def _mark(self, now_ns: int, equity: float) -> EquityMarked:
         """The mark of the account at the close of a bar."""
-        account = self._account
-        day = day_of(now_ns, account.time_zone)
-        return EquityMarked(at_ns=now_ns, equity=account.equity, day=day)
+        day = day_of(now_ns, self._account.time_zone)
+        return EquityMarked(at_ns=now_ns, equity=equity, day=day)
 
     def _attempt(self, desk: Desk, symbol: str) -> int:
-        """A number that no exit of this decision in this symbol has had."""
-        desk.attempts[symbol] = desk.attempts.get(symbol, 0) + 1
-        return desk.attempts[symbol]
+        """A number that no exit of this decision in this symbol has had, nor before a restart."""
+        start_s, orders = self._start_s(desk), self._account.state.orders
+        number = desk.attempts.get(symbol, 0) + 1
+        while any(
+            make_cid(decision_key(desk.name, symbol, start_s, leg, number)) in orders for leg in Leg
+        ):
+            number += 1
+        desk.attempts[symbol] = number
+        return number
+
+    def _start_s(self, desk: Desk) -> int:
+        """The decision that exits are counted from: the last, if need be of before a restart."""
+        if desk.made is not None:
+            return desk.made.start_s
+        record = self._account.state.agents.get(desk.name)
+        return 0 if record is None else record.last_start_s
 
 
 def _not_sent(event: Event, why: str) -> Event:

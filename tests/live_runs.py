@@ -75,12 +75,19 @@ def paper_of(market: Market, params: EnvParams, **options) -> PaperBroker:
     return PaperBroker(Replay(venue(market, params)), clock=SimulatedClock(), **options)
 
 
-def run(settings: LiveSettings, broker, *, prepare=None) -> Ran:
-    """Run an engine until its data are over; `prepare` sees it before."""
+def run(settings: LiveSettings, broker, *, prepare=None, kept: type[Event] = Event) -> Ran:
+    """Run an engine until its data are over; `prepare` sees it before, and events of a kind are
+    kept.
+    """
     events: list[Event] = []
+
+    def keep(event: Event) -> None:
+        if isinstance(event, kept):
+            events.append(event)
+
     with recover(settings.path, clock=broker.clock, run_id="test") as recovered:
         engine = make_engine(settings, recovered, broker)
-        engine.account.books.listeners.append(events.append)
+        engine.account.books.listeners.append(keep)
         if prepare is not None:
             prepare(engine)
         asyncio.run(engine.run())

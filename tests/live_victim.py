@@ -1,9 +1,10 @@
-"""An engine that is killed: `python -m tests.live_victim FOLDER POINT COUNT SEED`.
+"""An engine that is killed: `python -m tests.live_victim FOLDER`, told on standard input when.
 
-It trades on paper until the COUNT-th time that POINT is reached, and then kills its own process
-without a word. The broker's books are in a file, as a broker's are on another machine. Where POINT
-is "none" it goes on to the end of its data. It writes how long it took to be ready. It imports no
-more than it needs, for it starts often: its venue comes from a file that `keep_venue` writes.
+For each line POINT;COUNT;SEED it forks a child that trades on paper until the COUNT-th time that
+POINT is reached, and then kills itself without a word; where POINT is "none" it goes on to the end
+of its data. The broker's books are in a file, as a broker's are on another machine. Each exit
+status is written to standard output, each time to readiness to FOLDER/ready. What is slow, the
+imports, is done once; nothing that has threads is made before a fork.
 """
 
 import asyncio
@@ -11,25 +12,24 @@ import os
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
-START = time.monotonic()
+import jax
+import jax.numpy as jnp
+import numpy as np
 
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-
-from jaxtrade.live.brokers.paper import PaperBroker  # noqa: E402
-from jaxtrade.live.brokers.paper_replay import Replay  # noqa: E402
-from jaxtrade.live.brokers.paper_venue import Venue  # noqa: E402
-from jaxtrade.live.clock import SimulatedClock  # noqa: E402
-from jaxtrade.live.events import OrderAccepted, OrderFilled  # noqa: E402
-from jaxtrade.live.journal import Journal  # noqa: E402
-from jaxtrade.live.recovery import recover  # noqa: E402
-from jaxtrade.live.run import make_engine  # noqa: E402
-from jaxtrade.live.settings import from_tree  # noqa: E402
-from jaxtrade.rules import make_rules  # noqa: E402
-from jaxtrade.tape import Tape  # noqa: E402
+from jaxtrade.live.brokers.paper import PaperBroker
+from jaxtrade.live.brokers.paper_replay import Replay
+from jaxtrade.live.brokers.paper_venue import Venue
+from jaxtrade.live.clock import SimulatedClock
+from jaxtrade.live.events import OrderAccepted, OrderFilled
+from jaxtrade.live.journal import Journal
+from jaxtrade.live.recovery import recover
+from jaxtrade.live.run import make_engine
+from jaxtrade.live.settings import from_tree
+from jaxtrade.rules import make_rules
+from jaxtrade.tape import Tape
 
 POINTS = ("before commit", "after commit", "after send", "after ack", "mid-fill")
 
@@ -74,7 +74,8 @@ def arm(engine, killer: Killer) -> None:
     engine.deal_with = dealt_with
 
 
-def main(folder: Path, point: str, count: int, seed: int) -> None:
+def live(folder: Path, point: str, count: int, seed: int) -> None:
+    started = time.monotonic()
     jax.config.update("jax_compilation_cache_dir", str(folder / "cache"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     broker = PaperBroker(
@@ -98,7 +99,7 @@ def main(folder: Path, point: str, count: int, seed: int) -> None:
         async def opened():
             rows = await open_session()
             with open(folder / "ready", "a") as file:
-                file.write(f"{time.monotonic() - START:.3f}\n")
+                file.write(f"{time.monotonic() - started:.3f}\n")
             return rows
 
         engine.session.open = opened  # type: ignore[method-assign]
@@ -136,5 +137,20 @@ def kept_venue(folder: Path) -> Venue:
     )
 
 
+def main(folder: Path) -> None:
+    for line in sys.stdin:
+        point, count, seed = line.split(";")
+        child = os.fork()
+        if child == 0:
+            try:
+                live(folder, point, int(count), int(seed))
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        print(status, flush=True)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(Path(sys.argv[1]))

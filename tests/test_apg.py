@@ -83,6 +83,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.slow
 def test_it_finds_the_best_feedback_of_a_linear_system():
     agent = agents.make("apg", **SETTINGS)
     state, history = agents.train(

@@ -228,15 +228,25 @@ def test_the_engine_keeps_the_books(name):
     assert agree(STRUCTURES[name], first_seed=0, num_cases=10) > 0.7
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100))
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(seed, marks=pytest.mark.slow if seed < 60 else pytest.mark.soak)
+        for seed in range(100)
+    ],
+)
 def test_the_engine_keeps_the_books_under_any_rules(seed):
     structure = cases.draw_structure(np.random.default_rng(seed), num_bars=200)
     agree(structure, first_seed=1_000 * seed, num_cases=20)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", STRUCTURES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if number % 3 == 0 else pytest.mark.soak)
+        for number, name in enumerate(STRUCTURES)
+    ],
+)
 def test_the_engine_keeps_the_books_over_a_life(name):
     structure = dataclasses.replace(STRUCTURES[name], is_calm=True, num_bars=20_000)
     assert agree(structure, first_seed=7, num_cases=3) > 0.3

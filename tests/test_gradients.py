@@ -111,6 +111,7 @@ def exact(tree):
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, "float64") if is_float(leaf) else leaf, tree)
 
 
+@pytest.mark.slow
 def test_gradients_agree_with_differences():
     rules = make_rules(costs=make_costs(**SMOOTH), impact=make_impact("almgren_chriss"))
     env, params = make(rules, rewards={"log_return": 1.0, "volatility": 1.0})

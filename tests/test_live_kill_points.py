@@ -8,6 +8,7 @@ once.
 import asyncio
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,17 +32,38 @@ READY_S = 10.0
 NUM_BARS = 320
 
 
-def live_once(folder: Path, point: str, count: int, seed: int = 0) -> int:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.live_victim", str(folder), point, str(count), str(seed)],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr[-2000:]
-    return done.returncode
+class Victims:
+    """Engines of one account, one after the other."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self._seed = seed
+        self._errors = open(folder / "errors", "w+")  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.live_victim", str(folder)],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.communicate()
+        self._errors.close()
+
+    def live(self, point: str, count: int) -> int:
+        """Let one live until a point; its exit status."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(f"{point};{count};{self._seed}", file=self._process.stdin, flush=True)
+        status = self._process.stdout.readline().strip()
+        self._errors.seek(0)
+        assert status in ("0", str(-signal.SIGKILL)), self._errors.read()[-2000:]
+        return int(status)
 
 
 def events_of(folder: Path) -> list:
@@ -95,20 +117,30 @@ def assert_the_books_agree(folder: Path) -> None:
     assert float(state.books["main"].cash) + 0 == pytest.approx(there.cash, rel=1e-9)
 
 
-def die_often(folder: Path, deaths: int, seed: int) -> Counter:
-    """Kill it so often, at points drawn by chance; how often at each."""
-    rng = random.Random(seed)
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """What an engine needs to trade: a bundle and a venue."""
+    folder = tmp_path_factory.mktemp("world")
     market = small_market(NUM_BARS)
     write_bundle(folder, market)
     keep_venue(folder, venue(market, params_of(market)))
+    return folder
+
+
+def die_often(world: Path, folder: Path, deaths: int, seed: int) -> Counter:
+    """Kill it so often, at points drawn by chance; how often at each."""
+    rng = random.Random(seed)
+    for file in world.iterdir():
+        shutil.copy(file, folder)
     met: Counter = Counter()
-    while sum(met.values()) < deaths:
-        point = rng.choice(POINTS)
-        if live_once(folder, point, rng.randint(1, 4), seed) == 0:
-            break  # the data are over
-        met[point] += 1
-        assert_the_journal_is_its_events(folder)
-    live_once(folder, "none", 1, seed)
+    with Victims(folder, seed) as victims:
+        while sum(met.values()) < deaths:
+            point = rng.choice(POINTS)
+            if victims.live(point, rng.randint(1, 4)) == 0:
+                break  # the data are over
+            met[point] += 1
+            assert_the_journal_is_its_events(folder)
+        victims.live("none", 1)
     assert_the_books_agree(folder)
     ready = [float(line) for line in (folder / "ready").read_text().split()]
     assert max(ready) < READY_S * max(os.getloadavg()[0] / 2, 1)
@@ -116,17 +148,17 @@ def die_often(folder: Path, deaths: int, seed: int) -> Counter:
     return met
 
 
-def test_killed_twice_the_books_agree(tmp_path):
-    assert sum(die_often(tmp_path, 2, seed=1).values()) == 2
+def test_killed_twice_the_books_agree(world, tmp_path):
+    assert sum(die_often(world, tmp_path, 2, seed=1).values()) == 2
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [2, 3])
-def test_killed_25_times_the_books_agree(tmp_path, seed):
-    assert sum(die_often(tmp_path, 25, seed).values()) == 25
+def test_killed_25_times_the_books_agree(world, tmp_path, seed):
+    assert sum(die_often(world, tmp_path, 25, seed).values()) == 25
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(100, 140))
-def test_killed_1000_times_the_books_agree(tmp_path, seed):
-    assert sum(die_often(tmp_path, 25, seed).values()) == 25
+def test_killed_1000_times_the_books_agree(world, tmp_path, seed):
+    assert sum(die_often(world, tmp_path, 25, seed).values()) == 25

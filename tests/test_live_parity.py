@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxtrade.experiments.replay import replay
+from jaxtrade.live.events import BarDecided
 from jaxtrade.market import Market
 from tests.live_runs import paper_of, params_of, run, settings_of, small_market, write_bundle
 
@@ -18,7 +19,8 @@ def assert_equal_to_the_backtest(folder, market, **options):
     bundle = write_bundle(folder, market)
     params = params_of(market, **options)
     wanted = replay(bundle, market, params, span="all")
-    made = run(settings_of(folder / "account", bundle), paper_of(market, params)).decisions
+    settings, broker = settings_of(folder / "account", bundle), paper_of(market, params)
+    made = run(settings, broker, kept=BarDecided).decisions
 
     actions = np.array([each.action[0] for each in made])
     np.testing.assert_array_equal(actions[:-1], wanted.action)  # the last has no bar to trade in

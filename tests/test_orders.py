@@ -205,3 +205,12 @@ def test_bad_rules(case):
     with pytest.raises(JaxtradeError, match=message) as error:
         make_rules(**options)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("fill", ["next_open", "next_close"])
+def test_what_fills_on_the_way_is_worth_the_close(fill):
+    order = order_at(0.5, limit=-0.01)
+    account, move = once(free_rules(fill=fill), order, [[0.0, 0.01, -0.02, 0.005]])
+    np.testing.assert_allclose(move.price, [-0.01], rtol=1e-5)
+    np.testing.assert_allclose(move.gain, 0.5 * (0.005 + 0.01), rtol=1e-4)
+    np.testing.assert_allclose(account.weights, [0.5 * 1.005 / 1.0075], rtol=1e-5)

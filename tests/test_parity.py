@@ -15,7 +15,7 @@ from jaxtrade.live.export import export_policy
 from jaxtrade.market import Market
 from tests.parity import TIE, Walk, describe, walked
 
-FILES = ["SPY_1d", pytest.param("EURUSD_1h", marks=pytest.mark.slow)]
+FILES = ["SPY_1d", pytest.param("EURUSD_1h", marks=pytest.mark.soak)]
 
 
 @functools.cache

@@ -15,6 +15,7 @@ from jaxtrade.specs import JaxtradeError
 SMALL = {"kind": "garch", "num_paths": 3, "num_bars": 300, "window": 4, "episode_steps": 32}
 
 
+@pytest.mark.slow
 def test_a_pool_is_drawn_anew_in_the_same_shapes():
     env, params, refresh = make_pool(make_trading, **SMALL)
     again, other = refresh(0), refresh(7)

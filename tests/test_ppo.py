@@ -17,7 +17,11 @@ def assess(actor, obs, agent=AGENT):
     return agent.assess(actor, obs, jnp.zeros((len(obs), 0)))
 
 
-@pytest.mark.parametrize("env", [Table(), StateTable()], ids=["observations", "states"])
+@pytest.mark.parametrize(
+    "env",
+    [pytest.param(Table(), marks=pytest.mark.slow), StateTable()],
+    ids=["observations", "states"],
+)
 @pytest.mark.parametrize("name", PROBES)
 def test_it_solves_the_probe_environments(name, env):
     probe = PROBES[name]

@@ -30,7 +30,11 @@ PER_ITERATION, ITERATIONS = 256, 150
 PARAMS = PROBES["a smaller reward sooner"].params
 
 
-@pytest.mark.parametrize("env", [Table(), StateTable()], ids=["observations", "states"])
+@pytest.mark.parametrize(
+    "env",
+    [pytest.param(Table(), marks=pytest.mark.slow), StateTable()],
+    ids=["observations", "states"],
+)
 @pytest.mark.parametrize("name", PROBES)
 def test_it_solves_the_probe_environments(name, env):
     probe = PROBES[name]

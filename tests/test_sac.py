@@ -69,6 +69,7 @@ def test_it_learns_from_states_as_from_observations():
     np.testing.assert_allclose(values(learner), probe.values, atol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", probes_continuous.PROBES)
 def test_it_solves_the_probes_of_numbers(name):
     probe = probes_continuous.PROBES[name]

@@ -54,6 +54,7 @@ def test_gbm_by_hand():
     )
 
 
+@pytest.mark.slow
 def test_garch_by_maximum_likelihood():
     params = calibrate("garch", market_of("garch", drift=1e-4))
     assert_close(
@@ -133,6 +134,7 @@ def test_heston_by_moments():
     np.testing.assert_allclose(mean["correlation"], -0.7, atol=0.2)
 
 
+@pytest.mark.slow
 def test_regimes_by_expectation_maximisation():
     params = calibrate("regimes", market_of("regimes"))
     assert_close(

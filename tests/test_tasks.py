@@ -38,15 +38,14 @@ def final_return(agent, env, params, seed, total_steps, num_steps):
     return float(found["episode_return"])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "settings", "task", "total_steps", "threshold"),
     [
-        ("ppo", PPO_ON_CARTPOLE, CARTPOLE, 500_000, 475.0),
-        ("ppo", PPO_ON_PENDULUM, PENDULUM, 1_000_000, -250.0),
-        ("dqn", {}, CARTPOLE, 300_000, 450.0),
-        ("pqn", {}, CARTPOLE, 500_000, 450.0),
-        ("sac", SAC, PENDULUM, 40_000, -180.0),
+        pytest.param("ppo", PPO_ON_CARTPOLE, CARTPOLE, 500_000, 475.0, marks=pytest.mark.slow),
+        pytest.param("ppo", PPO_ON_PENDULUM, PENDULUM, 1_000_000, -250.0, marks=pytest.mark.slow),
+        pytest.param("dqn", {}, CARTPOLE, 300_000, 450.0, marks=pytest.mark.slow),
+        pytest.param("pqn", {}, CARTPOLE, 500_000, 450.0, marks=pytest.mark.slow),
+        pytest.param("sac", SAC, PENDULUM, 40_000, -180.0, marks=pytest.mark.soak),
     ],
     ids=["ppo-CartPole", "ppo-Pendulum", "dqn-CartPole", "pqn-CartPole", "sac-Pendulum"],
 )

@@ -36,14 +36,18 @@ WINDOW = 32
 PERCENTILES = (50, 99)
 
 
-def export(path: Path) -> None:
-    """A bundle of an untrained policy."""
-    market = make_market(num_bars=5_000)
+def export(path: Path, *, strength: float = 1.0, bar_seconds: int = 3600) -> None:
+    """A bundle of an untrained policy; one whose parameters are `strength` times as large has
+    opinions, and changes them.
+    """
+    market = make_market(num_bars=5_000, bar_seconds=bar_seconds)
     switches = dict.fromkeys(INDICATORS, True)
     env, params = jaxtrade.make("Trading-v0", market=market, window=WINDOW, features=switches)
     agent = agents.make("ppo", num_envs=4, rollout_steps=8)
     state = loop.init(agent, env, params, jax.random.key(0), total_steps=1)
-    policy = agents.greedy_policy(agent, state.learner.actor, env, params)
+    actor = state.learner.actor
+    actor = actor.replace(params=jax.tree.map(lambda leaf: strength * leaf, actor.params))
+    policy = agents.greedy_policy(agent, actor, env, params)
     metadata = BundleMetadata(
         agent="ppo",
         features=env.features,
