@@ -5,10 +5,11 @@ One engine per account, in one thread: broker -> `engine` -> `desk` (an agent) -
 
 policies      export (inplace, simplify, graph, golden); policy and its buffers; deciding, rows,
               carrying, bar_builder; swap, swaps, pointer for other versions; online for a trainer
-state         clock, events; orders, executions, register; positions, holdings, trades, records; state and its state_text
+state         clock, events; orders, executions, register; positions, holdings, trades, records;
+              state, state_text
 journal       journal (journal_db, _tables, _files, reached), lock, recovery; reconcile beside it
 money         book; planning, quantities, exits, scene; guard (guard_case, checks, exposure),
-              quotes, rates; protections, limits
+              quotes, rates; protections, limits; worth
 engine        run makes it, engine deals with events; account is what its parts share: bookkeeper,
               session, execution, desk, trading, governor, house; meters, status, event_log
 people        control and commanding inside; commands, starting, compose, emergency, view, folders,
