@@ -8,12 +8,15 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from jaxtrade.live.control import NotRunningError, ask
+from jaxtrade.live.export import export_policy
 from jaxtrade.live.settings import write
-from jaxtrade.specs import JaxtradeError
-from tests.live_runs import settings_of, small_market, write_bundle
+from jaxtrade.specs import FeatureSpec, JaxtradeError
+from tests.bundles import linear_policy, metadata_of
+from tests.live_runs import settings_of
 
 ABSENT = ("jax", "flax", "optax", "gymnax", "onnx", "pandas", "scipy", "pyarrow", "hydra", "rich")
 """What an engine beside a real broker does without; the README says what to install."""
@@ -32,9 +35,11 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def folder(tmp_path_factory) -> pathlib.Path:
     """An account at a broker that needs no JAX, in memory."""
     place = tmp_path_factory.mktemp("light")
-    bundle = write_bundle(place, small_market())
+    spec = FeatureSpec(names=("ema_10",), window=2)
+    policy = linear_policy(spec, np.zeros((1, 3)), np.zeros((6, 3)), [0.0, 0.0, 5.0])
+    export_policy(place / "policy.onnx", policy, metadata_of(policy))
     kind = {"kind": "jaxtrade.experiments.benchmarks.stand_in:make"}
-    write(settings_of(place / "a", bundle, broker=kind))
+    write(settings_of(place / "a", place / "policy.onnx", broker=kind))
     return place / "a"
 
 
