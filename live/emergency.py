@@ -1,9 +1,12 @@
 """What the subcommands kill and rearm do. It brings next to nothing, for it has to be quick."""
 
+import time
+from pathlib import Path
+
 from jaxtrade.live.control import NotRunningError, ask
 from jaxtrade.live.folders import account_folder
 from jaxtrade.live.kill import kill as kill_account
-from jaxtrade.live.latches import lift
+from jaxtrade.live.latches import Latch, is_latched, lift
 from jaxtrade.specs import JaxtradeError
 
 
@@ -16,8 +19,9 @@ def kill(*, folder: str | None, reason: str, flatten: bool, timeout_s: float) ->
     if not outcome.is_done:
         left = ", ".join(outcome.orders) or "none known"
         raise JaxtradeError(
-            f"{outcome.problem}; last seen orders: {left}; positions: {held}; the latch is set: "
-            "run it again, or act at the broker"
+            f"{outcome.problem}; last seen orders: {left}; positions: {held}; the latch is "
+            f"{'set' if is_latched(path, Latch.KILLED) else 'not set'}: run it again, or act at "
+            "the broker"
         )
     print(f"no order works, held: {held} ({outcome.seconds:.1f} s)")
     if outcome.positions:
@@ -32,6 +36,28 @@ def rearm(*, folder: str | None, reason: str) -> None:
         answer = ask(path, "rearm", reason=reason)
         print(f"trading is {answer.get('state', 'as before')}")
     except NotRunningError:
+        said = _rearm_journal(path, reason) if reason.strip() else ""
         lifted = lift(path, reason)
-        print(f"lifted: {' '.join(lifted) or 'no file'}")
-        print("no engine runs: what its journal has latched is lifted by the same once it does")
+        print(f"lifted: {' '.join(lifted) or 'no file'}{said}")
+
+
+def _rearm_journal(path: Path, reason: str) -> str:
+    """Lift what the journal has latched, holding off any engine for as long as that takes; what
+    came of it. One that is damaged is for the next start to restore, which then wants a person.
+    """
+    # here, for killing must not wait for it
+    from jaxtrade.live.events import Rearmed
+    from jaxtrade.live.journal import Journal, JournalError
+    from jaxtrade.live.lock import Lock
+
+    file = path / "journal.db"
+    if not file.exists():
+        return ""
+    with Lock(path / "engine.lock"):
+        try:
+            with Journal(file, now=time.time_ns) as journal:
+                for _, last in list(journal.read(journal.last_seq - 1)):
+                    journal.record([Rearmed(at_ns=last.at_ns, reason=reason)], durable=True)
+        except JournalError as error:
+            return f"; what the journal has latched stays so: {error}"
+    return ", and what the journal had latched"

@@ -267,7 +267,8 @@ class Engine:
             return
         if symbol in self.trading.waiting and has_ended(order):
             await self.trading.replan(desk, symbol)
-        if isinstance(event, OrderFilled) or order.is_terminal or order.intent.parent:
+        is_end = order.is_terminal and self.trading.may_repair(order)
+        if isinstance(event, OrderFilled) or is_end or order.intent.parent:
             await self.trading.protect(desk, symbol)
         if isinstance(event, OrderFilled):
             await self.governor.look()

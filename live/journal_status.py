@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from jaxtrade.live.control import NotRunningError, ask
+from jaxtrade.live.events import TradingState
 from jaxtrade.live.journal import open_readonly, read_events
 from jaxtrade.live.latches import Latch, latched
 from jaxtrade.live.orders import Order
 from jaxtrade.live.records import AgentRecord
-from jaxtrade.live.state import State
+from jaxtrade.live.state import SEVERITY, State
 from jaxtrade.specs import JaxtradeError
 
 JOURNAL = "journal.db"
@@ -43,18 +44,24 @@ def from_journal(folder: Path | str) -> dict[str, Any]:
             state = _newest(db, str(path))
     except sqlite3.Error as error:
         raise JaxtradeError(f"{path}: cannot be read: {error}") from error
-    found = latched(folder, Latch.KILLED) or latched(folder, Latch.HALTED)
+    found, trading = None, state.trading
+    for latch, meant in (
+        (Latch.HALTED, TradingState.HALTED),
+        (Latch.KILLED, TradingState.KILLED),
+    ):
+        if (is_set := latched(folder, latch)) is not None:
+            found, trading = is_set, max(trading, meant, key=SEVERITY.index)
     marks = state.marks
     return {
         "name": Path(folder).name,
         "run_id": state.run_id,
-        "state": state.trading,
-        "reason": state.trading_reason or ("" if found is None else found.reason),
+        "state": trading,
+        "reason": state.trading_reason if found is None else found.reason,
         "latched": state.is_latched or found is not None,
         "broker": {"kind": "", "connected": False, "epoch": state.epoch, "age_s": None},
         "equity": marks.equity,
         "day_return": _growth(marks.equity, marks.day_start_equity),
-        "drawdown": -min(_growth(marks.equity, marks.peak_equity), 0.0),
+        "drawdown": max(-_growth(marks.equity, marks.peak_equity), 0.0),
         "agents": [_agent(state, name, record) for name, record in state.agents.items()],
         "orders": [_order(each) for each in state.working_orders()],
         "latency_us": {},
@@ -97,6 +104,7 @@ def _order(order: Order) -> dict[str, Any]:
         "leg": intent.leg,
         "quantity": str(intent.quantity),
         "filled": str(order.filled),
+        "price": None if intent.price is None else str(intent.price),
         "status": order.status,
     }
 

@@ -58,15 +58,19 @@ def kill(
 ) -> Outcome:
     """Stop all trading of an account.
 
-    The latch is set even where the settings cannot be read or the broker cannot be reached.
+    The latch is set even where the settings cannot be read or the broker cannot be reached, and
+    all is cancelled even where the latch cannot be written; then `Outcome.problem` says so.
 
     Raises:
-        JaxtradeError: there is no such folder, the latch cannot be written, or there is no broker
-            to be made of the settings.
+        JaxtradeError: there is no such folder, or there is no broker to be made of the settings.
     """
     if not Path(folder).is_dir():
         raise JaxtradeError(f"{folder}: there is no such folder; give the account's")
-    set_latch(folder, Latch.KILLED, reason, flatten=flatten)
+    problem = ""
+    try:
+        set_latch(folder, Latch.KILLED, reason, flatten=flatten)
+    except JaxtradeError as error:
+        problem = f"{error}, so an engine that starts anew would trade"
     settings = read(folder)
 
     def tell() -> Answer:
@@ -76,7 +80,11 @@ def kill(
         broker = make_broker(settings, role="kill")
         return await sweep(broker, tell, flatten=flatten, timeout_s=timeout_s)
 
-    return asyncio.run(run())
+    outcome = asyncio.run(run())
+    if not problem:
+        return outcome
+    problem = f"{problem}; {outcome.problem}" if outcome.problem else problem
+    return dataclasses.replace(outcome, is_done=False, problem=problem)
 
 
 class Answer(NamedTuple):

@@ -12,6 +12,7 @@ from decimal import Decimal
 
 from jaxtrade.live import reconcile
 from jaxtrade.live.account import Account
+from jaxtrade.live.allotment import allotments, hand_overs
 from jaxtrade.live.book import CARRY, share_of_difference
 from jaxtrade.live.brokers.base import NotConnectedError, Snapshot
 from jaxtrade.live.desk import Desk
@@ -22,12 +23,12 @@ from jaxtrade.live.events import (
     BrokerConnected,
     BrokerDisconnected,
     CashMoved,
-    Event,
     TradingState,
 )
 from jaxtrade.live.execution import SECOND
 from jaxtrade.live.orders import EXACT, OrderStatus
 from jaxtrade.live.rows import Row
+from jaxtrade.live.scene import EXITS
 from jaxtrade.live.state import DEPOSIT
 from jaxtrade.specs import JaxtradeError
 
@@ -41,8 +42,6 @@ PAUSE_S = 2.6
 
 KEPT_BARS = 2_000
 """Of the history before, that are shown to who watches market data."""
-
-ALLOTTED = "allotted"
 
 
 class Session:
@@ -84,7 +83,7 @@ class Session:
         await self._look_up()
         if not await self.settle():
             raise NotConnectedError("the broker does not say completely what is held")
-        self._allot()
+        await self._allot()
         account.rates.restore(
             account.state.orders.values(),
             equity=account.equity,
@@ -250,23 +249,24 @@ class Session:
             total = EXACT.add(total, book.cash)
         return total
 
-    def _allot(self) -> None:
-        """Give each agent that has nothing yet its part of the account."""
+    async def _allot(self) -> None:
+        """See to it that every agent has its part, every symbol its owner, and no order of who is
+        configured no more works on; a stop does, where nobody else has its position.
+        """
         account = self._account
-        books = account.state.books
-        new = [desk for desk in account.desks.values() if desk.name not in books]
-        if not new:
-            return
-        equity = account.equity
-        now_ns = account.clock.wall_ns()
-        events: list[Event] = []
-        for desk in new:
-            amount = Decimal(f"{equity * desk.settings.budget:.8f}")
-            events += [
-                CashMoved(at_ns=now_ns, agent="", amount=-amount, reason=ALLOTTED),
-                CashMoved(at_ns=now_ns, agent=desk.name, amount=amount, reason=ALLOTTED),
-            ]
-        account.books.observe(*events, durable=True)
+        books, now_ns = account.state.books, account.clock.wall_ns()
+        owners = {symbol: desk.name for symbol, desk in account.owners.items()}
+        budgets = {name: desk.settings.budget for name, desk in account.desks.items()}
+        allotted = allotments(books, budgets, account.closes, now_ns=now_ns)
+        account.books.observe(*allotted, durable=True)
+        handed = hand_overs(books, owners, account.closes, now_ns=now_ns)
+        account.books.observe(*handed, durable=True)
+        for order in account.state.working_orders():
+            intent = order.intent
+            owner = owners.get(intent.symbol, "")
+            is_left = not owner and intent.leg in EXITS
+            if owner != intent.agent and not is_left:
+                await account.execution.cancel(order, "its agent is not configured any more")
 
     async def _look_up(self) -> None:
         account = self._account

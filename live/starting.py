@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,9 @@ CONSOLE_LOG = "console.log"
 BOOKS = ("journal.db", "paper.db")
 """What an account has that has begun to trade."""
 
+START_S = 15.0
+"""How long a start beside the terminal is watched."""
+
 SUPERVISOR = ("-m", "jaxtrade.live.supervisor")
 """What Python is started with, before the folder."""
 
@@ -50,6 +54,7 @@ def live(*, overrides: Sequence[str], folder: str | None, detach: bool, fresh: b
             start_new_session=True,
         )
     if detach:
+        _await_start(settings, process)
         console.print(
             f"process {process.pid}; jaxtrade status, jaxtrade stop: --folder {settings.folder}",
             highlight=False,
@@ -57,6 +62,30 @@ def live(*, overrides: Sequence[str], folder: str | None, detach: bool, fresh: b
         )
         return
     _watch(settings, process, console)
+
+
+def _await_start(settings: LiveSettings, process: "subprocess.Popen[bytes]") -> None:
+    """Return once the engine answers, or when it has taken long.
+
+    Raises:
+        JaxtradeError: it has ended, and what it said.
+    """
+    limit = time.monotonic() + START_S
+    while time.monotonic() < limit:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(PERIOD_S)
+            break
+        with contextlib.suppress(JaxtradeError):
+            ask(settings.folder, "status", timeout_s=1.0)
+            return
+    if process.poll():
+        raise _failure(settings)
+
+
+def _failure(settings: LiveSettings) -> JaxtradeError:
+    """Why the processes have ended badly, as far as they said it."""
+    said = _last_words(settings.path).removeprefix("jaxtrade: ") or "no word of it"
+    return JaxtradeError(f"{said} (more in {settings.path / 'logs'})")
 
 
 def _settings(overrides: Sequence[str], folder: str | None) -> LiveSettings:
@@ -83,11 +112,17 @@ def _make_room(settings: LiveSettings, *, fresh: bool) -> None:
         settings.path.rename(settings.path.with_name(f"{settings.path.name}.{stamp}"))
         return
     before = read(settings.path)
-    if before.broker != settings.broker:
+    if _place(before) != _place(settings):
         raise JaxtradeError(
             f"{settings.folder} holds an account at another broker, or with other bars: give "
             "name=OTHER for one of its own, or --fresh to put that one aside"
         )
+
+
+def _place(settings: LiveSettings) -> dict[str, object]:
+    """What makes an account's broker another one; how fast bars are replayed does not."""
+    options = {key: value for key, value in settings.broker.options.items() if key != "speed"}
+    return {"kind": settings.broker.kind, **options}
 
 
 @contextlib.contextmanager
@@ -126,8 +161,7 @@ def _watch(settings: LiveSettings, process: "subprocess.Popen[bytes]", console: 
     except JaxtradeError:  # nothing was journalled
         console.print(words, highlight=False, soft_wrap=True)
     if process.returncode and not is_interrupted:
-        said = words.removeprefix("jaxtrade: ") or "no word of it"
-        raise JaxtradeError(f"{said} (more in {settings.path / 'logs'})")
+        raise _failure(settings)
     if is_interrupted:
         raise typer.Exit(130)
 

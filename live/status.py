@@ -29,7 +29,7 @@ def status_of(engine: "Engine") -> dict[str, Any]:
         },
         "equity": equity,
         "day_return": _growth(equity, marks.day_start_equity),
-        "drawdown": -min(_growth(equity, marks.peak_equity), 0.0),
+        "drawdown": max(-_growth(equity, marks.peak_equity), 0.0),
         "agents": [_agent(engine, desk) for desk in account.desks.values()],
         "orders": [
             {
@@ -40,6 +40,7 @@ def status_of(engine: "Engine") -> dict[str, Any]:
                 "leg": each.intent.leg,
                 "quantity": str(each.intent.quantity),
                 "filled": str(each.filled),
+                "price": None if each.intent.price is None else str(each.intent.price),
                 "status": each.status,
             }
             for each in state.working_orders()

@@ -28,6 +28,12 @@ from jaxtrade.live.protections import day_of
 from jaxtrade.live.rows import Row
 from jaxtrade.live.scene import Plan
 
+DENIED_NS = 60_000_000_000
+"""Within which a refusal of the same kind is journalled once."""
+
+REPAIR_NS = 250_000_000
+"""Within which exits that a broker refuses are sent again once."""
+
 
 class Trading:
     """What the agents of an account want, carried out.
@@ -38,6 +44,8 @@ class Trading:
     def __init__(self, account: Account) -> None:
         self._account = account
         self.waiting: set[str] = set()
+        self._told_ns: dict[tuple[str, str, str], int] = {}
+        self._repaired_ns: dict[str, int] = {}
 
     async def decide(self, desk: Desk, row: Row) -> NDArray[np.float32]:
         """The one decision of an agent on a row of bars, and the orders that it leads to; the
@@ -113,7 +121,18 @@ class Trading:
             attempt=self._attempt(desk, symbol),
             is_overdue=is_overdue,
         )
+        if plan.intents:
+            self._repaired_ns[symbol] = account.clock.steady_ns()
         await self.carry_out(plan)
+
+    def may_repair(self, order: Order) -> bool:
+        """Whether exits are looked at right after an order has ended: where a broker refuses one
+        after the other, the next try is left to who keeps the house.
+        """
+        if order.status is not OrderStatus.REJECTED:
+            return True
+        since = self._repaired_ns.get(order.intent.symbol)
+        return since is None or self._account.clock.steady_ns() - since >= REPAIR_NS
 
     async def watch(self, desk: Desk, symbol: str, price: float) -> None:
         """Close a position whose stop or target is watched here, where a price has reached it."""
@@ -143,7 +162,20 @@ class Trading:
     async def carry_out(self, plan: Plan) -> None:
         """Review a plan and carry out what is left of it."""
         allowed, denied = self._review(plan.intents, self._account.worth())
-        await self._carry_out(plan, allowed, denied)
+        await self._carry_out(plan, allowed, [each for each in denied if self._is_news(each)])
+
+    def _is_news(self, event: Event) -> bool:
+        """Not so a refusal that was told a moment ago: what guards a position is tried at every
+        tick.
+        """
+        if not isinstance(event, OrderDenied):
+            return True
+        key, now = (event.agent, event.symbol, event.check), self._account.clock.steady_ns()
+        since = self._told_ns.get(key)
+        if since is not None and now - since < DENIED_NS:
+            return False
+        self._told_ns[key] = now
+        return True
 
     async def compensate(self, symbol: str, price: float) -> None:
         """Take back an order whose price has moved away while it was under way, to decide anew."""

@@ -46,7 +46,8 @@ def line(status: Status) -> str:
         for each in agent.get("symbols") or ()
     ]
     state, equity = str(status.get("state")).upper(), _money(status.get("equity"))
-    return f"{status.get('name')}: {state} equity {equity} {' '.join(held)}".rstrip()
+    text = f"{status.get('name')}: {state} equity {equity} {' '.join(held)}".rstrip()
+    return f"{text} (by its journal: {status['note']})" if status.get("note") else text
 
 
 def _head(status: Status) -> Text:
@@ -121,7 +122,7 @@ def _decision(agent: Status) -> str:
     """The policy's last word: its action, how sure it is, and whether it was held."""
     made = agent.get("last_decision")
     if not made:
-        return "no decision yet"
+        return "no decision since its start"
     text = "action " + " ".join(f"{each:.4g}" for each in made.get("action") or ())
     if _is_number(made.get("confidence")):
         text += f" ({made['confidence']:.0%})"
@@ -133,11 +134,12 @@ def _orders(orders: Sequence[Status]) -> Table:
     for name in ("order", "agent", "what", "filled", "status"):
         table.add_column(name)
     for each in orders[:MOST_ORDERS]:
+        at = f" at {_quantity(each['price'])}" if each.get("price") else ""
         leg = "" if each.get("leg") == "target" else f" ({each.get('leg')})"
         table.add_row(
             str(each.get("cid", "")),
             str(each.get("agent", "")),
-            f"{each.get('side')} {_quantity(each.get('quantity'))} {each.get('symbol')}{leg}",
+            f"{each.get('side')} {_quantity(each.get('quantity'))} {each.get('symbol')}{at}{leg}",
             _quantity(each.get("filled")),
             str(each.get("status", "")),
         )

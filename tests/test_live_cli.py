@@ -128,6 +128,8 @@ def test_the_account_is_found_or_named(account, tmp_path):
     assert account_folder(None) == account
     assert account_folder("spy") == account
     assert account_folder(str(tmp_path)) == tmp_path
+    (tmp_path / "spy").mkdir()  # no account, and of the same name
+    assert account_folder("spy") == account
     write(
         from_tree(
             {"name": "b", "folder": "live-data/b", "broker": {}, "agents": {"a": {"model": "m"}}}
@@ -185,7 +187,7 @@ def test_kill_cancels_flattens_and_latches(monkeypatch, capsys, account):
     assert is_latched(account, Latch.KILLED)
     assert "held: nothing" in works(monkeypatch, capsys, "kill", "--flatten")
     said = works(monkeypatch, capsys, "rearm", "--reason", "looked at it")
-    assert said.startswith("lifted: KILLED\n")
+    assert said == "lifted: KILLED\n"  # it never had a journal
     assert not is_latched(account, Latch.KILLED)
 
 
@@ -195,6 +197,16 @@ def test_a_kill_that_is_not_done_says_what_is_left(monkeypatch, capsys, account)
     assert "not done in 0.1 s" in message
     assert "the latch is set" in message
     assert is_latched(account, Latch.KILLED)
+
+
+def test_a_kill_that_cannot_be_noted_is_carried_out_and_told(monkeypatch, capsys, account):
+    def refuse(*told, **how):
+        raise JaxtradeError("cannot write KILLED: No space left on device")
+
+    monkeypatch.setattr("jaxtrade.live.kill.set_latch", refuse)
+    message = fails(monkeypatch, capsys, "kill", "--flatten")
+    assert "No space left on device, so an engine that starts anew would trade" in message
+    assert "last seen orders: none known; positions: nothing; the latch is not set" in message
 
 
 async def _hang():

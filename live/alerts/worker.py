@@ -8,6 +8,7 @@ again later for as long as it takes.
 """
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -68,9 +69,11 @@ class Worker:
         with Outbox(self._folder, self._settings, tuple(self._channels)) as outbox:
             for thread in threads:
                 thread.start()
-            while not self._ending.is_set():
+            parent = os.getppid()  # whose next worker this one must not live to meet
+            while not self._ending.is_set() and os.getppid() == parent:
                 self._collect(outbox)
                 self._ending.wait(self._pause_s)
+            self._ending.set()
             self._collect(outbox)
         end = time.monotonic() + LAST_WORD_S
         for thread in threads:
