@@ -348,6 +348,26 @@ def test_a_rearm_without_an_engine_counts_at_its_next_start(trade, tmp_path, cap
         assert [type(e) for _, e in recovered.journal.read()][-2:] == [Rearmed, EngineStarted]
 
 
+def test_what_a_stop_has_flattened_does_not_surprise_the_next_start(trade, world):
+    market, params, _ = world
+    broker = paper_of(market, params)
+
+    def prepare(engine):
+        def stop():
+            if engine.account.state.quantity(market.spec.symbols[0]):
+                engine.stop("enough")
+
+        for count in range(10, 60):
+            after(engine, count, stop)
+
+    stopped = trade(broker=broker, folder="flat", prepare=prepare, engine={"on_stop": "flatten"})
+    assert stopped.of(OrderInitialized)
+    assert not any(p.quantity for p in stopped.engine.account.state.positions.values())
+    ran = trade(broker=broker, folder="flat")
+    assert ran.engine.account.state.trading is TradingState.ACTIVE
+    assert ran.of(OrderInitialized)
+
+
 # Who owns what
 
 
