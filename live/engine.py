@@ -186,8 +186,8 @@ class Engine:
         account = self.account
         if isinstance(event, Bar):
             self._seen_ns = account.clock.steady_ns()
-            account.watch(event)
             await self._see_bar(event)
+            account.watch(event)
         elif isinstance(event, OrderEvent):
             await self._hear(event)
         elif isinstance(event, AccountState):
@@ -215,8 +215,8 @@ class Engine:
         if builder is not None:
             bar = builder.add(tick, now)
             if bar is not None:
-                account.watch(bar)
                 await self._see_bar(bar)
+                account.watch(bar)
         desk = account.owners.get(symbol)
         if desk is None or not account.see_quote(tick):
             return

@@ -1,5 +1,10 @@
-"""What happened, into the logs, the metrics and the file of a trainer, once orders are out."""
+"""What happened, into the logs, the metrics and the file of a trainer, once orders are out.
 
+Events are only noted when they are told. The rest is done when the loop has nothing more urgent,
+for the thread that writes logs shares the interpreter with orders under way.
+"""
+
+import asyncio
 import logging
 import math
 from typing import TYPE_CHECKING
@@ -63,6 +68,7 @@ class EventLog:
         """Raises JaxtradeError where a file for a trainer cannot be opened."""
         self._engine = engine
         self._recorder = recorder
+        self._noted: list[tuple[Event, float]] = []
         account = engine.account
         folder = account.settings.path / "online"
         kept = [desk.name for desk in account.desks.values() if desk.settings.online]
@@ -74,12 +80,30 @@ class EventLog:
         engine.after_decision.append(self._explain)
 
     def close(self) -> None:
-        """Make what was kept for trainers durable."""
+        """Hand on what is left, and make what was kept for trainers durable."""
+        self.flush()
         for steps in self._steps.values():
             steps.close()
 
     def __call__(self, event: Event) -> None:
-        """Hand an event on."""
+        """Note an event, and what will have changed by the time that there is some."""
+        value = 0.0
+        if isinstance(event, EquityMarked):
+            value = self._engine.account.gross
+        elif isinstance(event, BarDecided):
+            made = self._engine.account.desks[event.agent].made
+            value = 0.0 if made is None else made.duration_ns / 1e3
+        if not self._noted:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._noted.append((event, value))
+
+    def flush(self) -> None:
+        """Hand on what was noted."""
+        noted, self._noted = self._noted, []
+        for event, value in noted:
+            self._hand_on(event, value)
+
+    def _hand_on(self, event: Event, value: float) -> None:
         is_warning = isinstance(event, _WARNINGS) or (
             isinstance(event, Reconciled) and bool(event.mismatches)
         )
@@ -87,9 +111,12 @@ class EventLog:
         if log.isEnabledFor(level):
             log.log(level, type(event).__name__, extra={"event": fields_of(event)})
         if isinstance(event, EquityMarked):
-            self._recorder.equity("", event.at_ns, event.equity, self._engine.account.gross)
+            self._recorder.equity("", event.at_ns, event.equity, value)
         elif isinstance(event, BarDecided):
-            self._decided(event)
+            exposure = sum(map(abs, event.target))
+            self._recorder.equity(event.agent, event.at_ns, event.equity, exposure)
+            self._recorder.metric("decision_us", event.at_ns, value)
+            self._recorder.metric("reward", event.at_ns, event.reward)
 
     def _watch(self, event: Tick | Bar) -> None:
         if isinstance(event, Tick):
@@ -113,11 +140,3 @@ class EventLog:
             steps.append(step_of(row, made, vector, reward=reward, policy=policy))
         except JaxtradeError as error:  # a trainer may lack a bar; trading goes on
             log.warning("a step is lost", extra={"agent": desk.name, "why": str(error)})
-
-    def _decided(self, event: BarDecided) -> None:
-        engine, recorder = self._engine, self._recorder
-        recorder.equity(event.agent, event.at_ns, event.equity, sum(map(abs, event.target)))
-        made = engine.account.desks[event.agent].made
-        if made is not None:
-            recorder.metric("decision_us", event.at_ns, made.duration_ns / 1e3)
-        recorder.metric("reward", event.at_ns, event.reward)

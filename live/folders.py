@@ -14,9 +14,9 @@ def account_folder(folder: str | None) -> Path:
     """
     accounts = sorted(path.parent for path in Path(FOLDERS).glob(f"*/{FILE}"))
     if folder is not None:
-        found = Path(folder)
-        named = Path(FOLDERS) / folder
-        return named if not found.exists() and named.exists() else found
+        found, named = Path(folder), Path(FOLDERS) / folder
+        is_name = not (found / FILE).exists() and (named / FILE).exists()
+        return named if is_name else found
     if len(accounts) == 1:
         return accounts[0]
     if not accounts:

@@ -9,6 +9,7 @@ from jaxtrade.live.clock import SystemClock
 from jaxtrade.live.execution import SECOND
 from jaxtrade.live.journal import JournalError
 from jaxtrade.live.journal_files import back_up as back_up_file
+from jaxtrade.live.pace import Sweep
 from jaxtrade.live.positions import PositionStatus
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class House:
         self._machine = SystemClock()
         self._backed_up_ns = self._compared_ns = self._machine.steady_ns()
         self._backup: asyncio.Task[None] | None = None
+        self._sweep = Sweep()
 
     async def keep(self) -> None:
         """Until it is cancelled."""
@@ -52,6 +54,7 @@ class House:
             finally:
                 turn.cancel()
             turn.result()
+            self._sweep()
             await asyncio.sleep(TURN_S)
 
     async def look_after_if_due(self) -> None:

@@ -89,6 +89,12 @@ def _message(record: logging.LogRecord) -> str:
 
 
 class _RollingFile(logging.handlers.RotatingFileHandler):
+    def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802 (of the base class)
+        """Whether the file is full: by what is in it, for the line would be made twice else."""
+        if self.stream is None:
+            self.stream = self._open()
+        return self.stream.seekable() and self.stream.tell() >= self.maxBytes
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (of the base class)
         """Say so to the thread that writes, instead of a traceback for every record."""
         raise

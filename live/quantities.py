@@ -5,9 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-import numpy as np
-
-from jaxtrade import sizing
+from jaxtrade.live import single
 from jaxtrade.live.scene import EXACT, Flow, Scene, Terms, is_price, whole
 
 DUST = 1e-5
@@ -91,12 +89,9 @@ def _in_units(known: Sequence[Sized], band: float) -> dict[str, Decimal]:
     """Orders where there are no lots to speak of: what the ledger takes for dust is not traded, or
     not left.
     """
-    if not known:
-        return {}
-    target, weight, least = _columns(known, "target", "weight", "least")
-    delta = sizing.delta_order(target, weight, np.float32(band), least, xp=np)
     orders = {}
-    for one, wanted in zip(known, delta.tolist(), strict=True):
+    for one in known:
+        wanted = single.delta_order(one.target, one.weight, band, one.least)
         if wanted and abs(one.target) <= DUST:
             orders[one.symbol] = one.committed.copy_negate()
         elif abs(wanted) > DUST:
@@ -107,16 +102,9 @@ def _in_units(known: Sequence[Sized], band: float) -> dict[str, Decimal]:
 
 def _in_lots(known: Sequence[Sized], band: float) -> dict[str, Decimal]:
     """Orders in whole lots, a step each."""
-    if not known:
-        return {}
-    target, lot, least = _columns(known, "target", "lot", "least")
-    held = [int(EXACT.divide_int(one.committed, one.step)) for one in known]
-    lots = sizing.lots_order(target, np.array(held, np.int32), lot, np.float32(band), least, xp=np)
-    return {
-        one.symbol: EXACT.multiply(Decimal(number), one.step)
-        for one, number in zip(known, lots.tolist(), strict=True)
-    }
-
-
-def _columns(known: Sequence[Sized], *names: str) -> list[np.ndarray]:
-    return [np.array([getattr(one, name) for one in known], np.float32) for name in names]
+    orders = {}
+    for one in known:
+        held = int(EXACT.divide_int(one.committed, one.step))
+        lots = single.lots_order(one.target, held, one.lot, band, one.least)
+        orders[one.symbol] = EXACT.multiply(Decimal(lots), one.step)
+    return orders

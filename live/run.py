@@ -25,6 +25,7 @@ from jaxtrade.live.execution import Execution
 from jaxtrade.live.heartbeat import Heartbeat
 from jaxtrade.live.latches import Latch, is_latched
 from jaxtrade.live.logs import start_logging
+from jaxtrade.live.pace import steady
 from jaxtrade.live.quotes import Quotes
 from jaxtrade.live.rates import Rates
 from jaxtrade.live.recorder import Recorder
@@ -87,6 +88,7 @@ async def prepared(settings: LiveSettings, broker: Broker) -> AsyncIterator[Engi
         Recorder(settings.path) as recorder,
         recover(settings.path, clock=broker.clock, run_id=run_id) as recovered,
         contextlib.closing(Heartbeat()) as heartbeat,
+        contextlib.ExitStack() as stack,
     ):
         for note in recovered.notes:
             log.warning(note)
@@ -94,6 +96,7 @@ async def prepared(settings: LiveSettings, broker: Broker) -> AsyncIterator[Engi
         event_log = EventLog(engine, recorder)
         control = ControlServer(settings.path, engine)
         await control.start()
+        stack.enter_context(steady())
         try:
             yield engine
         finally:

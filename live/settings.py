@@ -53,7 +53,7 @@ NAME = re.compile(r"[A-Za-z0-9]\w*")
 class BrokerSettings:
     """Which broker, and what its adapter is told.
 
-    kind: a name of `jaxtrade.live.brokers.BROKERS`, or module:function of one's own; options: every
+    kind: a name of `live.brokers.making.BROKERS`, or module:function of one's own; options: every
     other key of the section, which the adapter's maker knows and checks.
     """
 

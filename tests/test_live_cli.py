@@ -128,6 +128,8 @@ def test_the_account_is_found_or_named(account, tmp_path):
     assert account_folder(None) == account
     assert account_folder("spy") == account
     assert account_folder(str(tmp_path)) == tmp_path
+    (tmp_path / "spy").mkdir()  # no account, and of the same name
+    assert account_folder("spy") == account
     write(
         from_tree(
             {"name": "b", "folder": "live-data/b", "broker": {}, "agents": {"a": {"model": "m"}}}

@@ -46,8 +46,6 @@ PERCENTILES = (50, 99)
 STRENGTH = 30.0
 """Of the policy's parameters: it then changes its mind at every other bar."""
 
-ALL_CORES = os.sched_getaffinity(0)
-LAST_CORE = max(ALL_CORES)
 TROUBLES = tuple(live_troubles.KINDS)
 BAR_SECONDS, FLOOD_BAR_SECONDS = 60, 5
 SECOND_NS = 10**9
@@ -55,6 +53,9 @@ PUSH_S = 0.001
 """Between two lots of ticks."""
 
 FLOOD_RATE, SOAK_RATE = 50_000, 1_000
+TICK_MOVE = 2e-6
+"""Standard deviation of a price's move from tick to tick, relative."""
+
 WARM_UP_BARS = 100
 KEPT_EACH = 17
 """Of so many ticks the time of one is kept."""
@@ -128,6 +129,7 @@ async def run_engine(settings: LiveSettings, broker: StandIn, drive: Drive) -> E
 async def bars(engine: Engine, broker: StandIn, *, count: int, pause_s: float) -> None:
     """Let bars end one after the other, of two ticks for each symbol, with pauses between them."""
     clock, symbols = broker.clock, tuple(engine.account.owners)
+    half_ns = next(iter(engine.account.desks.values())).bar_seconds * SECOND_NS // 2
     assert isinstance(clock, SimulatedClock)
     noise = random.Random(0)
     prices = dict.fromkeys(symbols, PRICE)
@@ -137,7 +139,7 @@ async def bars(engine: Engine, broker: StandIn, *, count: int, pause_s: float) -
         if index == WARM_UP_BARS:
             broker.sent.clear()
         for _ in range(2):
-            clock.advance(BAR_SECONDS * SECOND_NS // 2)
+            clock.advance(half_ns)
             for symbol in symbols:
                 prices[symbol] *= 1.0 + noise.gauss(0.0, 2e-4)
                 broker.push(tick_of(symbol, prices[symbol], clock.wall_ns()))
@@ -153,22 +155,27 @@ def tick_of(symbol: str, price: float, at_ns: int) -> Tick:
 
 
 def time_orders(
-    folder: Path, bundle: Path, *, count: int, pause_s: float, troubles: Sequence[str] = ()
+    folder: Path,
+    bundle: Path,
+    *,
+    count: int,
+    pause_s: float,
+    troubles: Sequence[str],
+    cores: set[int],
 ) -> np.ndarray:
     """Microseconds from a tick to its order handed over, of each order of `count` bars."""
     start_s = time.time_ns() // SECOND_NS // BAR_SECONDS * BAR_SECONDS
     broker = StandIn(SimulatedClock(start_s * SECOND_NS))
     settings = settings_of(folder, bundle, ("A",), protections={"max_drawdown": 1.0})
-    with beside(folder, troubles):
+    with beside(folder, troubles, cores):
         drive = functools.partial(bars, count=count, pause_s=pause_s)
         asyncio.run(run_engine(settings, broker, drive))
     return np.array(broker.sent) / 1e3
 
 
 @contextlib.contextmanager
-def beside(folder: Path, troubles: Sequence[str]) -> Iterator[None]:
-    """Troubles of some kinds, on the other cores."""
-    cores = ALL_CORES - {LAST_CORE} or ALL_CORES
+def beside(folder: Path, troubles: Sequence[str], cores: set[int]) -> Iterator[None]:
+    """Troubles of some kinds, on these cores."""
     processes = []
     folder.mkdir(parents=True, exist_ok=True)
     if "disk" in troubles:
@@ -258,15 +265,17 @@ class Flood:
 
     async def _push(self, broker: StandIn, symbols: Sequence[str], seconds: float) -> None:
         """Push what is due every millisecond, and be done once all of it was dealt with."""
-        noise = itertools.cycle([random.Random(0).gauss(0.0, 1e-4) for _ in range(9973)])
-        names = itertools.cycle(symbols)
+        source = random.Random(0)
+        moves = itertools.cycle([source.gauss(1.0, TICK_MOVE) for _ in range(9973)])
+        names, prices = itertools.cycle(symbols), broker.prices
         started, pushed = time.perf_counter(), 0
         total = round(self.rate * seconds)
         while pushed < total:
             due = min(round((time.perf_counter() - started) * self.rate), total)
             now_ns = broker.clock.wall_ns()
             for _ in range(due - pushed):
-                broker.push(tick_of(next(names), PRICE * (1.0 + next(noise)), now_ns))
+                name = next(names)
+                broker.push(tick_of(name, prices[name] * next(moves), now_ns))
             pushed = due
             await asyncio.sleep(PUSH_S)
         while broker.waiting:
@@ -338,6 +347,7 @@ def case_order(args: argparse.Namespace, folder: Path) -> None:
                 count=args.bars,
                 pause_s=args.pause,
                 troubles=troubles,
+                cores=args.others,
             )
             found[name].append(np.percentile(times, PERCENTILES))
             print(
@@ -389,7 +399,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0, help="of soak")
     parser.add_argument("--rate", type=int, default=0, help="ticks a second of flood or soak")
     args = parser.parse_args()
-    os.sched_setaffinity(0, {LAST_CORE})
+    cores = os.sched_getaffinity(0)
+    args.others = cores - {max(cores)} or cores
+    os.sched_setaffinity(0, {max(cores)})
     for case in args.cases or ("order", "flood", "decision"):  # what brings JAX comes last
         with tempfile.TemporaryDirectory() as folder:
             CASES[case](args, Path(folder))

@@ -49,6 +49,7 @@ class StandIn:
         self._held: dict[str, Decimal] = {}
         self._fills: deque[OrderFilled] = deque(maxlen=REMEMBERED)
         self._queue: deque[BrokerEvent] = deque()
+        self._orders: deque[OrderIntent] = deque()
         self._news = asyncio.Event()
         self._since_ns = self._number = 0
 
@@ -62,13 +63,15 @@ class StandIn:
     @property
     def waiting(self) -> int:
         """Events that are still to be dealt with."""
-        return len(self._queue)
+        return len(self._queue) + len(self._orders)
 
     async def events(self) -> AsyncIterator[BrokerEvent]:
         """All that happens, for ever."""
         queue = self._queue
         while True:
-            while queue:
+            while queue or self._orders:
+                while self._orders:
+                    self._fill(self._orders.popleft())
                 self.longest = max(self.longest, len(queue))
                 event = queue.popleft()
                 self._since_ns = perf_counter_ns()
@@ -79,6 +82,12 @@ class StandIn:
             await self._news.wait()
 
     async def submit_order(self, intent: OrderIntent) -> None:
+        """Take an order; it is filled at once, but after this has returned."""
+        self._orders.append(intent)
+        self._news.set()
+        self.sent.append(perf_counter_ns() - self._since_ns)
+
+    def _fill(self, intent: OrderIntent) -> None:
         """Fill an order at the last price."""
         price = Decimal(repr(self.prices[intent.symbol]))
         signed = intent.quantity * intent.side.sign
@@ -98,7 +107,6 @@ class StandIn:
         self._fills.append(fill)
         self.push(OrderAccepted(at_ns=now_ns, cid=intent.cid, broker_id=str(self._number)))
         self.push(fill)
-        self.sent.append(perf_counter_ns() - self._since_ns)
 
     async def snapshot(self) -> Snapshot:
         """What is held."""
