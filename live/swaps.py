@@ -153,6 +153,8 @@ class Swaps:
             desk.slot.offer(seat)
             desk.notes.append(f"{name} follows for {desk.slot.shadow_bars} bars, then takes over")
         except (JaxtradeError, NotConnectedError) as error:
+            if isinstance(error, NotConnectedError) and not is_asked:
+                self._tokens[desk.name] = ""  # it is looked at again with the next connection
             self._refuse(desk, name, str(error))
 
     def _warmed(self, desk: Desk, bundle: Bundle, histories: list[tuple[Bar, ...]]) -> Seat:

@@ -21,6 +21,8 @@ from jaxtrade.live.events import (
     EngineStarted,
     EngineStopped,
     Leg,
+    ModelRefused,
+    ModelSwapped,
     OrderDenied,
     OrderInitialized,
     OrderLost,
@@ -366,6 +368,36 @@ def test_what_a_stop_has_flattened_does_not_surprise_the_next_start(trade, world
     ran = trade(broker=broker, folder="flat")
     assert ran.engine.account.state.trading is TradingState.ACTIVE
     assert ran.of(OrderInitialized)
+
+
+def test_a_model_that_came_while_the_line_was_down_is_looked_at_again(trade, world, tmp_path):
+    model = tmp_path / "model.onnx"
+    model.write_bytes(world[2].read_bytes())
+
+    def prepare(engine):
+        broker, tries = engine.account.broker, itertools.count()
+
+        async def look():
+            history = broker.history
+
+            async def breaking(symbol, **how):
+                if next(tries) < 1:
+                    raise NotConnectedError("gone in the middle of it")
+                return await history(symbol, **how)
+
+            broker.history = breaking
+            write_bundle(tmp_path, world[0], seed=7, name="model.onnx")
+            for _ in range(2):
+                engine.swaps._looked_ns = -(10**12)
+                engine.swaps.look()
+                await asyncio.gather(*engine.swaps._tasks.values())
+
+        after(engine, 20, look)
+
+    agent = {"model": str(model), "shadow_bars": 1}
+    ran = trade(prepare=prepare, agents={"main": agent})
+    assert [event.reason for event in ran.of(ModelRefused)] == ["gone in the middle of it"]
+    assert len(ran.of(ModelSwapped)) == 1
 
 
 # Who owns what
