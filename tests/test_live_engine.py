@@ -395,9 +395,19 @@ def test_a_model_that_came_while_the_line_was_down_is_looked_at_again(trade, wor
         after(engine, 20, look)
 
     agent = {"model": str(model), "shadow_bars": 1}
-    ran = trade(prepare=prepare, agents={"main": agent})
+    agents = {"main": agent}
+    ran = trade(prepare=prepare, agents=agents, folder="swapped")
     assert [event.reason for event in ran.of(ModelRefused)] == ["gone in the middle of it"]
     assert len(ran.of(ModelSwapped)) == 1
+
+    broker = ran.engine.account.broker
+    assert (
+        not trade(broker=broker, agents=agents, folder="swapped").engine.account.desks["main"].notes
+    )
+    model.write_bytes(world[2].read_bytes())
+    again = trade(broker=broker, agents=agents, folder="swapped")
+    (note,) = again.engine.account.desks["main"].notes
+    assert "which it was swapped to" in note
 
 
 # Who owns what
