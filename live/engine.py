@@ -296,6 +296,7 @@ class Engine:
             if is_flattening and account.is_connected:
                 await account.execution.cancel_all("the engine stops")
                 await account.broker.close_all_positions()
+                await self.session.see_closed()
             await account.broker.disconnect()
         except Exception as error:  # whatever the broker says now, the books are closed in order
             log.warning("the connection did not end in order: %r", error)

@@ -1,6 +1,6 @@
 """The process of an engine: `python -m jaxtrade.live.run FOLDER`, whose settings.yaml says all.
 
-Exit codes: 0 ended in order; 1 an error, in one line; 3 another engine works in the folder.
+Exit codes: 0 ended in order; 1 an error, in one line, as where another engine works there.
 """
 
 import asyncio

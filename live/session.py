@@ -40,6 +40,9 @@ PASSES = 4
 PAUSE_S = 2.6
 """Between them: a second look that proves an order absent comes 5 seconds after the first."""
 
+LOOKS, LOOK_S = 10, 0.5
+"""At positions that are being closed at the end, and seconds between them."""
+
 KEPT_BARS = 2_000
 """Of the history before, that are shown to who watches market data."""
 
@@ -57,6 +60,7 @@ class Session:
         self._beat = beat
         self._memory = reconcile.Memory()
         self._difference: Decimal | None = None
+        self._is_closing = False
         self.compared_ns = 0
         self.again_ns = 0
         self.excess: dict[str, Decimal] = {}
@@ -179,6 +183,18 @@ class Session:
         if self._account.broker.capabilities.books_at_once and self._account.state.books:
             self._share(Decimal(repr(told.cash)))
 
+    async def see_closed(self) -> None:
+        """After everything was closed at the end: book what that led to, so that the next start is
+        not surprised by it.
+        """
+        self._is_closing = True
+        for number in range(LOOKS):
+            if number:
+                await self._wait(LOOK_S)
+            await self.compare()
+            if not (self._account.is_connected and any(self._account.reported.values())):
+                return
+
     async def _clean(self, found: reconcile.Findings) -> None:
         """Cancel orders that are not ours to keep, and close what came from outside."""
         account = self._account
@@ -199,7 +215,7 @@ class Session:
         """
         account = self._account
         external = reconcile.External(account.settings.engine.external)
-        if account.trading in (TradingState.HALTED, TradingState.KILLED):
+        if self._is_closing or account.trading in (TradingState.HALTED, TradingState.KILLED):
             external = reconcile.External.ADOPT
         return reconcile.Terms(
             external=external,

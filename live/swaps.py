@@ -5,6 +5,7 @@ checked and warmed in a thread; `swap` says what happens to it then.
 """
 
 import asyncio
+import contextlib
 
 from jaxtrade.live.account import Account
 from jaxtrade.live.brokers.base import NotConnectedError
@@ -12,6 +13,7 @@ from jaxtrade.live.clock import SystemClock
 from jaxtrade.live.desk import Desk
 from jaxtrade.live.events import Bar, ModelRefused, ModelSwapped
 from jaxtrade.live.pointer import Bundle, Pointer, Shelf
+from jaxtrade.live.records import AgentRecord
 from jaxtrade.live.rows import Row, rows_of
 from jaxtrade.live.settings import AgentSettings, LiveSettings
 from jaxtrade.live.state import State
@@ -61,8 +63,22 @@ class Swaps:
         }
         self._tokens = {name: pointer.token() for name, pointer in self._pointers.items()}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        for name, desk in account.desks.items():
+            self._note_other(desk, account.state.agents.get(name))
         self._machine = SystemClock()
         self._looked_ns = self._machine.steady_ns()
+
+    def _note_other(self, desk: Desk, record: AgentRecord | None) -> None:
+        """Tell where an agent goes on with what it was swapped to, not with its setting."""
+        if record is None or not record.sha256:
+            return
+        with contextlib.suppress(JaxtradeError):
+            bundle = self._pointers[desk.name].read()
+            if bundle.sha256 != desk.slot.active.sha256:
+                desk.notes.append(
+                    f"goes on with {desk.model}, which it was swapped to; its setting is "
+                    f"{desk.settings.model}: jaxtrade swap {desk.name} MODEL changes it"
+                )
 
     def look(self) -> None:
         """See whether any agent is to have another policy; costs little where not."""
@@ -153,6 +169,8 @@ class Swaps:
             desk.slot.offer(seat)
             desk.notes.append(f"{name} follows for {desk.slot.shadow_bars} bars, then takes over")
         except (JaxtradeError, NotConnectedError) as error:
+            if isinstance(error, NotConnectedError) and not is_asked:
+                self._tokens[desk.name] = ""  # it is looked at again with the next connection
             self._refuse(desk, name, str(error))
 
     def _warmed(self, desk: Desk, bundle: Bundle, histories: list[tuple[Bar, ...]]) -> Seat:

@@ -21,6 +21,8 @@ from jaxtrade.live.events import (
     EngineStarted,
     EngineStopped,
     Leg,
+    ModelRefused,
+    ModelSwapped,
     OrderDenied,
     OrderInitialized,
     OrderLost,
@@ -346,6 +348,66 @@ def test_a_rearm_without_an_engine_counts_at_its_next_start(trade, tmp_path, cap
         with pytest.raises(JaxtradeError, match="one engine per folder"):
             emergency.rearm(folder=str(folder), reason="again")
         assert [type(e) for _, e in recovered.journal.read()][-2:] == [Rearmed, EngineStarted]
+
+
+def test_what_a_stop_has_flattened_does_not_surprise_the_next_start(trade, world):
+    market, params, _ = world
+    broker = paper_of(market, params)
+
+    def prepare(engine):
+        def stop():
+            if engine.account.state.quantity(market.spec.symbols[0]):
+                engine.stop("enough")
+
+        for count in range(10, 60):
+            after(engine, count, stop)
+
+    stopped = trade(broker=broker, folder="flat", prepare=prepare, engine={"on_stop": "flatten"})
+    assert stopped.of(OrderInitialized)
+    assert not any(p.quantity for p in stopped.engine.account.state.positions.values())
+    ran = trade(broker=broker, folder="flat")
+    assert ran.engine.account.state.trading is TradingState.ACTIVE
+    assert ran.of(OrderInitialized)
+
+
+def test_a_model_that_came_while_the_line_was_down_is_looked_at_again(trade, world, tmp_path):
+    model = tmp_path / "model.onnx"
+    model.write_bytes(world[2].read_bytes())
+
+    def prepare(engine):
+        broker, tries = engine.account.broker, itertools.count()
+
+        async def look():
+            history = broker.history
+
+            async def breaking(symbol, **how):
+                if next(tries) < 1:
+                    raise NotConnectedError("gone in the middle of it")
+                return await history(symbol, **how)
+
+            broker.history = breaking
+            write_bundle(tmp_path, world[0], seed=7, name="model.onnx")
+            for _ in range(2):
+                engine.swaps._looked_ns = -(10**12)
+                engine.swaps.look()
+                await asyncio.gather(*engine.swaps._tasks.values())
+
+        after(engine, 20, look)
+
+    agent = {"model": str(model), "shadow_bars": 1}
+    agents = {"main": agent}
+    ran = trade(prepare=prepare, agents=agents, folder="swapped")
+    assert [event.reason for event in ran.of(ModelRefused)] == ["gone in the middle of it"]
+    assert len(ran.of(ModelSwapped)) == 1
+
+    broker = ran.engine.account.broker
+    assert (
+        not trade(broker=broker, agents=agents, folder="swapped").engine.account.desks["main"].notes
+    )
+    model.write_bytes(world[2].read_bytes())
+    again = trade(broker=broker, agents=agents, folder="swapped")
+    (note,) = again.engine.account.desks["main"].notes
+    assert "which it was swapped to" in note
 
 
 # Who owns what
