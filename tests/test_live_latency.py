@@ -1,12 +1,7 @@
 """The live engine beside a broker in memory: what it does at once, and what it may take."""
 
 import asyncio
-import json
-import os
-import subprocess
-import sys
 from decimal import Decimal
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,45 +12,23 @@ from jaxtrade.experiments.benchmarks.stand_in import StandIn
 from jaxtrade.live import single
 from jaxtrade.live.clock import SimulatedClock
 from jaxtrade.live.events import BarDecided, CashMoved, OrderInitialized, OrderSubmitted
-from jaxtrade.live.settings import write
+from jaxtrade.live.export import export_policy
 from jaxtrade.live.state import State
 from jaxtrade.live.worth import Worth
-from jaxtrade.synthetic import make_market
-from tests.live_runs import write_bundle
+from jaxtrade.specs import FeatureSpec
+from tests.bundles import linear_policy, metadata_of
 
-ROOT = Path(__file__).parent.parent
 DAY_NS = 86_400 * 10**9
-
-STARTED = """
-import asyncio, json, resource, sys
-from jaxtrade.live.brokers.making import make_broker
-from jaxtrade.live.run import prepared
-from jaxtrade.live.settings import read
-
-async def start():
-    settings = read(sys.argv[1])
-    async with prepared(settings, make_broker(settings)) as engine:
-        task = asyncio.create_task(engine.run())
-        while not engine.account.is_connected or engine.account.is_reconciling:
-            await asyncio.sleep(0.01)
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        with open("/proc/self/status") as file:  # of this program, where ru_maxrss is of its parent
-            (peak,) = [line.split()[1] for line in file if line.startswith("VmHWM")]
-        engine.stop("enough")
-        await task
-    packages = {name.partition(".")[0] for name in sys.modules}
-    seconds = used.ru_utime + used.ru_stime
-    return {"cpu_s": seconds, "mb": int(peak) / 1e3, "jax": bool(packages & {"jax", "jaxlib"})}
-
-print(json.dumps(asyncio.run(start())))
-"""
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    """A bundle that trades, of bars of a second."""
-    market = make_market(num_bars=320, bar_seconds=1)
-    return write_bundle(tmp_path_factory.mktemp("bundle"), market)
+    """A bundle that follows the last bar of a second, up or down."""
+    spec = FeatureSpec(names=("log_return",), window=2)
+    policy = linear_policy(spec, [[-1e5, 0.0, 1e5]], np.zeros((6, 3)), [0.0, 0.0, 0.0])
+    path = tmp_path_factory.mktemp("bundle") / "policy.onnx"
+    export_policy(path, policy, metadata_of(policy, bar_seconds=1))
+    return path
 
 
 def test_orders_of_a_decision_are_sent_after_one_durable_commit_and_before_all_else(
@@ -100,23 +73,6 @@ def test_a_flood_of_ticks_is_absorbed(tmp_path, bundle):
     assert found["longest_queue"] < 2_000  # one second of them
     assert found["rss_growth"] < 30
     assert found["files_growth"] <= 0
-
-
-def test_an_engine_starts_without_jax_soon_and_small(tmp_path, bundle):
-    settings = settings_of(tmp_path / "account", bundle, ("A",))
-    write(settings)
-    done = subprocess.run(
-        [sys.executable, "-c", STARTED, str(settings.path)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout)
-    assert not found["jax"]
-    assert found["cpu_s"] < 1.0
-    assert found["mb"] < 200
 
 
 def test_sizes_of_one_symbol_are_those_of_arrays_bit_for_bit():
