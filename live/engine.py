@@ -155,7 +155,7 @@ class Engine:
                 async for event in events:
                     async with self._one_at_a_time:
                         await self.deal_with(event)
-                    if not self.account.is_connected:
+                    if self._stopping.is_set() or not self.account.is_connected:
                         return
                     now = clock.steady_ns()
                     if now - since > YIELD_NS:

@@ -196,6 +196,25 @@ def test_a_bar_that_was_decided_on_at_the_start_is_not_decided_on_again(trade):
     assert len(starts) == len(set(starts)) == BARS - 200 + 1
 
 
+def test_no_event_is_dealt_with_once_it_was_told_to_stop(trade):
+    dealt = []
+
+    def prepare(engine):
+        deal_with = engine.deal_with
+
+        async def dealt_with(event):
+            await deal_with(event)
+            dealt.append(event)
+            if len(dealt) == 15:
+                engine.stop("enough")
+
+        engine.deal_with = dealt_with
+
+    ran = trade(prepare=prepare)
+    assert len(dealt) == 15
+    assert ran.engine.stop_reason == "enough"
+
+
 # Kills and states
 
 
