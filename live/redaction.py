@@ -24,6 +24,9 @@ TELLING = re.compile(r"(TOKEN|SECRET|PASSW|_URLS?$|_KEY$|APIKEY|CREDENTIAL)", re
 
 _VALUE = r"""(?:"(?:[^"\\]|\\.)*"|'[^']*'|[^\s"',;&}\]]+)"""
 
+_OUTSIDE_ESCAPE = "".join(rf"(?<![^\\]\\u[0-9a-f]{{{digits}}})" for digits in range(4))
+"""Not in the middle of JSON's backslash, u and four digits, of which part may look like a secret."""
+
 
 def _hidden(match: re.Match[str]) -> str:
     """A named value hidden, in the quotes that it had."""
@@ -77,7 +80,8 @@ class Redaction:
                     self._secrets.add(text)
         longest_first = sorted(self._secrets, key=len, reverse=True)
         if longest_first:
-            self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+            known = "|".join(map(re.escape, longest_first))
+            self._pattern = re.compile(f"{_OUTSIDE_ESCAPE}(?:{known})")
 
     def text(self, text: str) -> str:
         """The text without secrets; JSON stays JSON."""

@@ -291,6 +291,7 @@ def command_with(code, *arguments) -> list[str]:
     text = (
         "from jaxtrade.live import starting\n"
         f"starting.SUPERVISOR = ('-c', {code!r})\n"
+        "starting.START_S = 1.0\n"
         "from jaxtrade import cli\n"
         "cli.main()\n"
     )

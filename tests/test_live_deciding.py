@@ -238,6 +238,7 @@ def test_a_decision_in_plain_numbers_fits_the_journal(decider):
     assert made.confidence == max(made.probabilities)
     assert 0 < made.duration_ns < SECOND
     others = {"agent": "a", "model": "v1", "equity": 1.0, "reward": 0.0, "verdict": "traded"}
+    others["symbols"] = ("X",)
     names = {field.name for field in dataclasses.fields(BarDecided)} - others.keys() - {"at_ns"}
     facts = {name: getattr(made, name) for name in names}
     event = BarDecided(at_ns=1, **others, **facts)

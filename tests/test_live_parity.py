@@ -9,7 +9,7 @@ from jaxtrade.market import Market
 from tests.live_runs import paper_of, params_of, run, settings_of, small_market, write_bundle
 
 FILES = [
-    "SPY_1d",
+    pytest.param("SPY_1d", marks=pytest.mark.slow),
     pytest.param("EURUSD_1h", marks=pytest.mark.slow),
     pytest.param("SPY_1m", marks=pytest.mark.slow),
 ]

@@ -106,7 +106,13 @@ def test_bars_are_consistent_whatever_the_parameters(kind):
         np.testing.assert_array_equal(path.bars[..., 1], path.bars[..., [0, 3]].max(axis=-1))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind if kind in ("gbm", "garch", "regimes") else pytest.param(kind, marks=pytest.mark.slow)
+        for kind in KINDS
+    ],
+)
 def test_golden_values(kind):
     path = path_of(kind)
     close, volume = path.bars[[0, 1, -1], 0, 3], path.volume[-1, 0]
