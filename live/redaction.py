@@ -25,7 +25,7 @@ TELLING = re.compile(r"(TOKEN|SECRET|PASSW|_URLS?$|_KEY$|APIKEY|CREDENTIAL)", re
 _VALUE = r"""(?:"(?:[^"\\]|\\.)*"|'[^']*'|[^\s"',;&}\]]+)"""
 
 _OUTSIDE_ESCAPE = "".join(rf"(?<![^\\]\\u[0-9a-f]{{{digits}}})" for digits in range(4))
-"""Not in the middle of JSON's backslash, u and four digits, which may look like a secret in part."""
+"""Not inside JSON's backslash, u and four digits, which may look like a secret in part."""
 
 
 def _hidden(match: re.Match[str]) -> str:
