@@ -161,8 +161,13 @@ SMALL = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "dqn" else pytest.mark.soak)
+        for name in SMALL
+    ],
+)
 def test_resumed_an_algorithm_goes_on_bit_for_bit(name, tmp_path) -> None:
     actions, settings = SMALL[name]
     env, params = market_env()[actions]

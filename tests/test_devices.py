@@ -111,8 +111,14 @@ def test_hosts_that_do_not_know_each_other_are_refused(monkeypatch, variables, m
     assert str(error.value) == message
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["ppo", "sac", pytest.param("dqn", marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("ppo", marks=pytest.mark.slow),
+        pytest.param("sac", marks=pytest.mark.soak),
+        pytest.param("dqn", marks=pytest.mark.soak),
+    ],
+)
 def test_eight_devices_train_as_one(name, tmp_path):
     answer = answer_of(name, tmp_path, num_devices=8)
     assert answer["devices"] == 8

@@ -10,7 +10,7 @@ import pytest
 from tests.small import SMALL
 from tests.test_devices import answer_of, command
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.soak
 
 
 def free_port():

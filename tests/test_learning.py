@@ -13,7 +13,7 @@ SEEDS = range(5)
 STEPS = 250_000
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_mean_sharpe_out_of_sample_beats_flat_random_and_buy_and_hold(tmp_path) -> None:
     """The default run with a quarter of its steps; the full one is quoted in the README."""
     sharpes: dict[str, list[float]] = {}

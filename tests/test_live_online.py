@@ -172,8 +172,10 @@ def test_the_bars_of_steps_are_a_market_again():
         tuning.market_of(lived(market), market.spec, ("vix",))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["ppo", "dqn"])
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param("ppo", marks=pytest.mark.slow), pytest.param("dqn", marks=pytest.mark.soak)],
+)
 def test_a_run_goes_on_with_live_bars_and_becomes_a_version(kind, folder, tmp_path):
     run = trained(kind, folder)
     path = written(tmp_path / "steps.log", lived(make_market(seed=5, num_bars=400)))
@@ -190,7 +192,7 @@ def test_a_run_goes_on_with_live_bars_and_becomes_a_version(kind, folder, tmp_pa
     assert bundle.metadata.columns == OnnxPolicy(run.policy).metadata.columns
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_live_decisions_are_in_the_replay(folder):
     setup = job.build_setup(trained("dqn", folder).read_config())
     state, _, _ = job.restore(trained("dqn", folder), setup)
