@@ -60,6 +60,7 @@ def test_real_bars(data_folder):
     print(assert_decide_alike(policy, exported(policy), rows_of(market, ALL)))
 
 
+@pytest.mark.slow
 def test_features_without_a_carry_and_context_alone():
     market = with_context(300)
     for spec in (

@@ -299,6 +299,7 @@ def test_explanation_of_a_linear_policy_by_hand(policy):
         policy.explain()
 
 
+@pytest.mark.slow
 def test_explanation_of_a_network_is_jaxs_gradient():
     frame = random_frame(120, freq="h")
     market = Market.from_frame(frame)
