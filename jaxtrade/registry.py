@@ -14,12 +14,12 @@ import dataclasses
 import hashlib
 import json
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+from jaxtrade.database import transaction, use_wal
 from jaxtrade.specs import JaxtradeError
 from jaxtrade.storage import finite, read_bytes, sha256_file, sync_folder, write_atomic
 
@@ -251,7 +251,7 @@ class Registry:
 
     @contextlib.contextmanager
     def _transaction(self, kind: str = "DEFERRED") -> Iterator[None]:
-        with _one_line_errors(self.file), _transaction(self._db, kind):
+        with _one_line_errors(self.file), transaction(self._db, kind):
             yield
 
 
@@ -262,11 +262,11 @@ def _open(file: Path) -> sqlite3.Connection:
         db.execute("PRAGMA foreign_keys = ON")
         db.execute("PRAGMA synchronous = FULL")
         if _schema_version(db, file) == 0:
-            with _transaction(db, "IMMEDIATE"):
+            with transaction(db, "IMMEDIATE"):
                 if _schema_version(db, file) == 0:  # no other process came first
                     for statement in _SCHEMA:
                         db.execute(statement)
-        _use_wal(db)
+        use_wal(db, BUSY_SECONDS)
     except BaseException:
         db.close()
         raise
@@ -280,33 +280,6 @@ def _schema_version(db: sqlite3.Connection, file: Path) -> int:
             f"{file} has schema version {found}, above {SCHEMA_VERSION}: upgrade jaxtrade to use it"
         )
     return found
-
-
-def _use_wal(db: sqlite3.Connection) -> None:
-    """Switch to a write-ahead log; unlike other statements this one does not wait for a lock."""
-    deadline = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode = WAL").fetchone()
-            return
-        except sqlite3.OperationalError as error:
-            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-            if not is_busy or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-
-
-@contextlib.contextmanager
-def _transaction(db: sqlite3.Connection, kind: str) -> Iterator[None]:
-    """Commit what the block did, or none of it; IMMEDIATE takes the write lock at the start."""
-    db.execute(f"BEGIN {kind}")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from jaxtrade.database import transaction
 from jaxtrade.live.events import (
     EngineStarted,
     Event,
@@ -45,7 +46,6 @@ from jaxtrade.live.journal_db import (
     open_journal,
     open_readonly,
     read_events,
-    transaction,
 )
 from jaxtrade.live.journal_files import BACKUPS_KEPT, Checkpoints, back_up
 from jaxtrade.live.journal_tables import write_event, write_standing

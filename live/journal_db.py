@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from jaxtrade.database import transaction, use_wal
 from jaxtrade.live.events import Event, decode
 from jaxtrade.specs import JaxtradeError
 from jaxtrade.storage import sync_folder
@@ -81,7 +82,7 @@ def open_journal(path: Path, busy_seconds: float) -> sqlite3.Connection:
     is_new = not path.exists()
     db = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None)
     try:
-        db.execute("PRAGMA journal_mode = WAL").fetchone()
+        use_wal(db, busy_seconds)
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA wal_autocheckpoint = 0")
         if db.execute("PRAGMA user_version").fetchone()[0] == 0:
@@ -145,20 +146,6 @@ def read_events(
 def checksum(seq: int, kind: str, body: str) -> int:
     """CRC-32 of an event as it is kept."""
     return zlib.crc32(f"{seq} {kind} {body}".encode())
-
-
-@contextlib.contextmanager
-def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """Commit what the block did, or none of it."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            with contextlib.suppress(sqlite3.Error):
-                db.execute("ROLLBACK")
-        raise
 
 
 def lay_out(log: str) -> None:

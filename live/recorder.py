@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from jaxtrade.database import use_wal
 from jaxtrade.live.events import Bar, Tick
 
 FILE = "metrics.db"
@@ -164,7 +165,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     """The database in one transaction; opened anew each time, so that it may be deleted."""
     db = sqlite3.connect(path, timeout=1.0)
     try:
-        db.execute("PRAGMA journal_mode=WAL")
+        use_wal(db, timeout_s=1.0)
         db.execute("PRAGMA synchronous=OFF")  # losing the last seconds costs a chart, no money
         db.executescript(_SCHEMA)
         with db:

@@ -26,6 +26,7 @@ WITHOUT_JAX = (
     "jaxtrade.bars",
     "jaxtrade.sizing",
     "jaxtrade.storage",
+    "jaxtrade.database",
     "jaxtrade.registry",
     "jaxtrade.metrics",
     "jaxtrade.cli",

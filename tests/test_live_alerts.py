@@ -358,6 +358,25 @@ def test_a_text_that_leaves_has_no_secrets(tmp_path, run_worker):
     until(lambda: phone.got == ["login with *** failed"])
 
 
+def test_who_opens_the_file_at_the_same_moment_waits_for_the_others(tmp_path):
+    """SQLite refuses, without waiting, a second connection that switches to WAL."""
+    for number in range(20):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        barrier = threading.Barrier(8)
+
+        def leave(name, folder=folder, barrier=barrier, done=(done := [])):
+            barrier.wait()
+            done.append(post(folder, "info", name, name))
+
+        threads = [threading.Thread(target=leave, args=(str(n),)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert done == [True] * 8
+
+
 # Addresses
 
 

@@ -9,10 +9,11 @@ again rather than not at all.
 import contextlib
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from jaxtrade.database import transaction, use_wal
 from jaxtrade.live.alerts.throttle import Alert, Throttle
 from jaxtrade.live.sections import AlertSettings
 from jaxtrade.specs import JaxtradeError
@@ -83,10 +84,9 @@ class Outbox:
 
     def collect(self, now_ns: int) -> list[tuple[str, str]]:
         """Take what is new from all sources, and queue what is due; level and text of that."""
-        with _transaction(self._db):
-            made = self._throttle.due(
-                now_ns
-            )  # first, for it counts what an accepted one starts anew
+        with transaction(self._db):
+            # First what is due, for that counts what an accepted one starts anew.
+            made = self._throttle.due(now_ns)
             for source in ("posted", JOURNAL):
                 for alert in self._new(source):
                     made += self._throttle.accept(alert, now_ns)
@@ -105,7 +105,7 @@ class Outbox:
 
     def delivered(self, channel: str, message: Message) -> None:
         """A channel took a message."""
-        with _transaction(self._db):
+        with transaction(self._db):
             self._db.execute(
                 "DELETE FROM deliveries WHERE channel = ? AND message = ?",
                 (channel, message.number),
@@ -121,7 +121,7 @@ class Outbox:
         pause = min(FIRST_PAUSE_S * 2.0 ** min(message.tries, 20), LAST_PAUSE_S)
         pause = max(pause, retry_s)
         due_ns = now_ns + int(pause * 1e9)
-        with _transaction(self._db):
+        with transaction(self._db):
             self._db.execute(
                 "UPDATE deliveries SET due_ns = max(due_ns, ?) WHERE channel = ?", (due_ns, channel)
             )
@@ -202,23 +202,10 @@ def _beyond(db: sqlite3.Connection, table: str, since: Cursor) -> tuple[list[Ale
 def _connect(path: Path, timeout_s: float) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=timeout_s, isolation_level=None)
     try:
-        db.execute("PRAGMA journal_mode=WAL")
+        use_wal(db, timeout_s)
         db.execute("PRAGMA synchronous=NORMAL")
         db.executescript(_SCHEMA)
     except BaseException:
         db.close()
         raise
     return db
-
-
-@contextlib.contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """All of it or nothing."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):
-            db.execute("ROLLBACK")
-        raise

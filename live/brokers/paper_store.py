@@ -14,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from jaxtrade.database import transaction, use_wal
 from jaxtrade.live.brokers.base import Instrument, NotConnectedError
 from jaxtrade.live.brokers.paper_books import Books, Money, PaperOrder, Rates
 from jaxtrade.live.events import OrderFilled, OrderInitialized, decode, encode
@@ -60,7 +61,7 @@ class PaperStore:
             self._file = sqlite3.connect(
                 self.path, isolation_level=None, timeout=LOCK_SECONDS, check_same_thread=False
             )
-            self._file.execute("PRAGMA journal_mode=WAL")
+            use_wal(self._file, LOCK_SECONDS)
             self._file.execute("PRAGMA synchronous=OFF")
             self._file.executescript(_TABLES)
             self._version = self._data_version()
@@ -86,8 +87,6 @@ class PaperStore:
         try:
             yield
         except sqlite3.Error as error:
-            with contextlib.suppress(sqlite3.Error):
-                self._file.execute("ROLLBACK")
             raise NotConnectedError(f"{self.path}: {error}") from error
 
     def begin_account(
@@ -105,11 +104,10 @@ class PaperStore:
                 for one in instruments
             ],
         }
-        self._file.execute("BEGIN IMMEDIATE")
         rows = [(key, json.dumps(value)) for key, value in meta.items()]
-        self._file.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
-        self._write(books)
-        self._file.execute("COMMIT")
+        with transaction(self._file):
+            self._file.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+            self._write(books)
 
     def meta(self) -> dict[str, Any]:
         """What does not change of an account; empty in a new file.
@@ -148,13 +146,10 @@ class PaperStore:
         Raises:
             NotConnectedError: the file is locked or cannot be written; nothing of it is.
         """
-        with self._answering():
-            self._file.execute("BEGIN IMMEDIATE")
+        with self._answering(), transaction(self._file):
             if self._data_version() != self._version:
-                self._file.execute("ROLLBACK")
                 return False
             self._write(books)
-            self._file.execute("COMMIT")
         for number in books.changed:
             self.statuses[number] = books.orders[number].status
         for fill in books.new_fills:
@@ -191,14 +186,12 @@ class PaperStore:
 
     def load(self) -> tuple[Books, list[PaperOrder], list[OrderFilled]]:
         """The books; orders and fills that another process has changed or added."""
-        with self._answering():
-            self._file.execute("BEGIN")
+        with self._answering(), transaction(self._file, "DEFERRED"):
             meta = self.meta()
             [(body,)] = self._file.execute("SELECT body FROM account").fetchall()
             orders = self._file.execute("SELECT * FROM orders ORDER BY number").fetchall()
             fills = self._file.execute("SELECT body FROM fills ORDER BY number").fetchall()
             self._version = self._data_version()
-            self._file.execute("COMMIT")
         books = Books(tuple(meta["symbols"]), float(meta["deposit"]))
         books.rates = {symbol: Rates(*rate) for symbol, rate in meta["rates"].items()}
         _read_account(books, body)
