@@ -33,7 +33,6 @@ QUICK = SupervisorSettings(
 
 BEATS = """
 import os, signal, sys, time
-sys.path[:0] = os.environ["TESTED"].split(os.pathsep)
 from jaxtrade.live.heartbeat import Heartbeat
 heart = Heartbeat()
 assert heart.is_watched
@@ -48,7 +47,6 @@ number = len(starts.readlines())
 @pytest.fixture(autouse=True)
 def quick_restarts(monkeypatch):
     monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.01)
-    monkeypatch.setenv("TESTED", os.pathsep.join(path for path in sys.path if path))
 
 
 @pytest.fixture
@@ -58,7 +56,7 @@ def starts(tmp_path):
 
 
 def program(code: str, starts, name="engine", **options) -> Program:
-    command = (sys.executable, "-S", "-c", BEATS + code, str(starts))
+    command = (sys.executable, "-c", BEATS + code, str(starts))
     return Program(name=name, command=command, **{"has_heartbeat": True, **options})
 
 
