@@ -19,6 +19,9 @@ REGISTRY = "registry:"
 POLICY_FILE = "policy.onnx"
 """What a run calls its bundle."""
 
+DATABASE = "registry.sqlite", "registry.sqlite-wal"
+"""The files of a registry that change when anything in it does."""
+
 KEPT_BUNDLES = 8
 
 
@@ -42,14 +45,20 @@ class Pointer:
     def __init__(self, model: str, *, registry: Path | str = "models") -> None:
         self.model = model
         self._registry = Path(registry)
+        self._known = "", ""  # stamps of a registry's files, the version that was active then
 
     def token(self) -> str:
-        """Changes when the pointer does; "" while there is nothing to be read."""
-        with contextlib.suppress(JaxtradeError, OSError):
-            if self.model.startswith(REGISTRY):
-                return self._version()[0]
-            stat = self._file().stat()
-            return f"{stat.st_mtime_ns} {stat.st_size} {stat.st_ino}"
+        """Changes when the pointer does; "" while there is nothing to be read. A registry is opened
+        only where its files have changed: that takes milliseconds, in which nothing is traded.
+        """
+        with contextlib.suppress(JaxtradeError):
+            if not self.model.startswith(REGISTRY):
+                return _stamp(self._file())
+            stamps = " ".join(_stamp(self._registry / name) for name in DATABASE)
+            if stamps != self._known[0]:
+                self._known = "", ""
+                self._known = stamps, self._version()[0]
+            return self._known[1]
         return ""
 
     def read(self) -> Bundle:
@@ -68,7 +77,7 @@ class Pointer:
 
     def _version(self) -> tuple[str, Path]:
         agent = self.model.removeprefix(REGISTRY)
-        if not (self._registry / "registry.sqlite").is_file():
+        if not (self._registry / DATABASE[0]).is_file():
             raise JaxtradeError(f"{self.model}: there is no registry in {self._registry}")
         with Registry(self._registry) as registry:
             version = registry.active(agent)
@@ -123,6 +132,14 @@ class Shelf:
 
     def _path(self, sha256: str) -> Path:
         return self.folder / f"{sha256}.onnx"
+
+
+def _stamp(path: Path) -> str:
+    """Another one where a file was written, or is another file; "" for none."""
+    with contextlib.suppress(OSError):
+        stat = path.stat()
+        return f"{stat.st_mtime_ns} {stat.st_size} {stat.st_ino}"
+    return ""
 
 
 def _bundle(name: str, content: bytes) -> Bundle:

@@ -265,6 +265,27 @@ def test_a_registrys_pointer(tmp_path):
     assert pointer.token() == ""
 
 
+def test_a_registry_that_nobody_writes_to_is_not_opened_again(tmp_path, monkeypatch):
+    pointer = Pointer("registry:a", registry=tmp_path)
+    known = {"agent": "a", "run": "r", "metrics": {}, "metadata": {}}
+    with Registry(tmp_path) as registry:
+        for kind in ("long", "short"):
+            (tmp_path / f"{kind}.onnx").write_bytes(content(kind))
+            registry.register(tmp_path / f"{kind}.onnx", **known)
+        registry.activate(1)
+    opened = []
+    monkeypatch.setattr(pointer, "_version", lambda: opened.append(1) or Pointer._version(pointer))
+    assert [pointer.token() for _ in range(5)] == ["v1"] * 5
+    with Registry(tmp_path) as other:  # somebody looks, and writes nothing
+        assert other.active("a").number == 1
+        assert [pointer.token() for _ in range(5)] == ["v1"] * 5
+        assert len(opened) <= 2
+        other.activate(2)
+        assert pointer.token() == "v2"
+    assert [pointer.token() for _ in range(5)] == ["v2"] * 5
+    assert len(opened) <= 5
+
+
 def test_a_file_or_a_run_as_pointer(tmp_path):
     path = tmp_path / "policy.onnx"
     for pointer in (Pointer(str(path)), Pointer(str(tmp_path))):
