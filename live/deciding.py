@@ -22,10 +22,7 @@ from jaxtrade.live.rows import Row
 from jaxtrade.specs import BINDING_FLAGS, CLOCK_FIELDS, JaxtradeError, RiskLimits
 
 LONGEST_DECISION_NS = 1_000_000_000
-"""A decision that takes longer is not acted upon."""
-
-MAX_FAILURES = 3
-"""So many in a row and the agent may only reduce."""
+"""A decision that takes longer is not acted upon, where no settings say otherwise."""
 
 NOT_FINITE = 1 << BINDING_FLAGS.index("not_finite")
 
@@ -55,16 +52,12 @@ class Made:
     failures: int = 0
     duration_ns: int = 0
 
-    @property
-    def is_broken(self) -> bool:
-        """Whether the policy has failed so often that it may only reduce."""
-        return self.failures >= MAX_FAILURES
-
 
 class Decider:
     """A policy at work on `symbols`, which stand for those of its metadata, in their order.
 
-    `last_start_s` is the start of the last row that the policy has seen, None before the first.
+    last_start_s: start of the last row that the policy has seen, None before the first; longest_ns:
+    how long a decision may take and still be acted upon.
 
     Usage:
         decider = Decider(OnnxPolicy("policy.onnx"), ("SPY",), limits=RiskLimits())
@@ -80,7 +73,6 @@ class Decider:
         symbols: tuple[str, ...],
         *,
         limits: RiskLimits,
-        longest_ns: int = LONGEST_DECISION_NS,
         timer: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
         """Raises JaxtradeError where the policy is of another number of symbols."""
@@ -97,7 +89,7 @@ class Decider:
         self.last_start_s: int | None = None
         self._closes: tuple[float, ...] = ()
         self._names = known.features.context
-        self._longest_ns, self._timer = longest_ns, timer
+        self.longest_ns, self._timer = LONGEST_DECISION_NS, timer
         self._bar = np.zeros((len(symbols), 5), np.float32)
         self._context = np.zeros(len(self._names), np.float32)
         self._clock = np.zeros(len(CLOCK_FIELDS), np.float32)
@@ -124,7 +116,7 @@ class Decider:
             problem = f"the policy failed: {type(error).__name__}: {text}"
             return self._held(row, weights, problem, self._timer() - started)
         took = self._timer() - started
-        if took > self._longest_ns:
+        if took > self.longest_ns:
             return self._held(row, weights, f"the policy took {took / 1e9:.1f} s", took)
         made = self._made(row, decision, weights, took)
         if made is None:

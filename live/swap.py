@@ -21,11 +21,12 @@ from jaxtrade.live.deciding import Decider, Made
 from jaxtrade.live.pointer import Bundle
 from jaxtrade.live.policy import OnnxPolicy
 from jaxtrade.live.rows import Row
+from jaxtrade.live.sections import DecisionSettings
 from jaxtrade.specs import BundleMetadata, JaxtradeError, RiskLimits
 
 FAILURES_BACK = 2
-"""Decisions in a row that fail, and the policy before takes over: one less than what makes an
-agent reduce only."""
+"""Decisions in a row that fail, and the policy before takes over; one less than what makes an agent
+reduce only, where that is fewer."""
 
 RECENT_ROWS = 256
 """Kept so that a candidate can catch up with what happened while it was warmed."""
@@ -115,6 +116,7 @@ class ModelSlot:
         self.candidate: Seat | None = None
         self.shadow_bars = shadow_bars
         self.rejected: set[str] = set()
+        self._failures_back, self._longest_ns = FAILURES_BACK, active.decider.longest_ns
         self._recent: deque[Row] = deque(maxlen=RECENT_ROWS)
         self._goes_back = ""
 
@@ -134,6 +136,7 @@ class ModelSlot:
         if rows and last is not None and last < rows[0][0].start_s and len(rows) == RECENT_ROWS:
             raise JaxtradeError(f"{seat.name}: its history ends too early: warm it up again")
         seat.decider.see(rows)
+        seat.decider.longest_ns = self._longest_ns
         self.candidate = seat
 
     def reject(self, sha256: str) -> None:
@@ -143,7 +146,7 @@ class ModelSlot:
     def turn(self) -> Swapped | None:
         """Between two bars: change places, where there is a reason to; what was changed to."""
         back = self._goes_back
-        if not back and self.active.decider.failures >= FAILURES_BACK:
+        if not back and self.active.decider.failures >= self._failures_back:
             back = f"{self.active.name} failed {self.active.decider.failures} times in a row"
         if back and self.previous is not None and not self.previous.decider.failures:
             self.reject(self.active.sha256)
@@ -168,9 +171,15 @@ class ModelSlot:
 
     def set_limits(self, limits: RiskLimits) -> None:
         """Review targets by these limits from the next decision on, whoever decides."""
-        for seat in (self.active, self.previous, self.candidate):
-            if seat is not None:
-                seat.decider.set_limits(limits)
+        for seat in self._seats():
+            seat.decider.set_limits(limits)
+
+    def set_decisions(self, decisions: DecisionSettings) -> None:
+        """From the next decision on: how long one may take, and when too many have failed."""
+        self._failures_back = min(FAILURES_BACK, max(decisions.max_failures - 1, 1))
+        self._longest_ns = round(decisions.deadline_s * 1e9)
+        for seat in self._seats():
+            seat.decider.longest_ns = self._longest_ns
 
     def decide(self, row: Row, account: F32, *, mask: F32 | None = None) -> Made:
         """The decision to trade on, see `Decider.decide`."""
@@ -180,9 +189,8 @@ class ModelSlot:
         """Let every policy see rows that are not traded. Raises as `Decider.see`."""
         for row in rows:
             self._recent.append(row)
-            for seat in (self.active, self.previous, self.candidate):
-                if seat is not None:
-                    seat.decider.see([row], account)
+            for seat in self._seats():
+                seat.decider.see([row], account)
 
     def follow(self, row: Row, account: F32, *, mask: F32 | None = None) -> Followed | None:
         """Let the others decide too, once the orders of a row are on their way; what the candidate
@@ -201,3 +209,7 @@ class ModelSlot:
             return Followed(seat.name, made, f"failed in the shadow: {made.held}")
         seat.shadowed += 1
         return Followed(seat.name, made)
+
+    def _seats(self) -> list[Seat]:
+        seats = (self.active, self.previous, self.candidate)
+        return [seat for seat in seats if seat is not None]

@@ -15,6 +15,7 @@ from jaxtrade.live import golden
 from jaxtrade.live.export import bundle
 from jaxtrade.live.pointer import KEPT_BUNDLES, Bundle, Pointer, Shelf
 from jaxtrade.live.policy import GOLDEN_KEY, OnnxPolicy
+from jaxtrade.live.sections import DecisionSettings
 from jaxtrade.live.swap import RECENT_ROWS, ModelSlot, prepare
 from jaxtrade.registry import Registry
 from jaxtrade.specs import FeatureSpec, JaxtradeError, RiskLimits
@@ -220,6 +221,29 @@ def test_a_policy_that_fails_after_the_swap_is_taken_back_before_it_reduces(slot
     assert [target for _, target, _ in log] == [1, 1, 1, -1, -1, 0, 0, 1, 1, 1]
     assert slot.rejected == {failing.sha256}
     assert slot.previous is None
+
+
+def test_it_is_taken_back_sooner_where_an_agent_reduces_sooner(slot):
+    slot.set_decisions(DecisionSettings(max_failures=2))
+    failing = seat("short", "v2")
+    fail_after(failing.decider.policy, 5)
+    slot.offer(failing)
+    assert [swapped for swapped, *_ in play(slot, 5, 13)] == [None] * 3 + [
+        "v2",
+        None,
+        None,
+        "v1",
+        None,
+    ]
+
+
+def test_what_takes_longer_than_it_may_is_held_whoever_decides(slot):
+    slot.set_decisions(DecisionSettings(deadline_s=1e-9))
+    slot.offer(seat("short", "v2"))
+    (row,) = rows(5, 6)
+    made, followed = slot.decide(row, FLAT), slot.follow(row, FLAT)
+    assert (made.failures, made.held.startswith("the policy took ")) == (1, True)
+    assert followed.refused.startswith("failed in the shadow: the policy took ")
 
 
 def test_limits_reach_all_of_them(slot):
