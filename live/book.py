@@ -18,27 +18,22 @@ growth alone. Prices are in the account's currency. Invariant: equity = cash + q
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from decimal import Context, Decimal
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxtrade.bars import DAY_SECONDS
 from jaxtrade.live.events import BarDecided, CashMoved, PositionAdjusted
+from jaxtrade.live.executions import EXACT, NONE
 from jaxtrade.specs import JaxtradeError
 
 CARRY = "carry"
 """The reason of a `CashMoved` that was earned or paid, and is no deposit."""
 
-DAY_SECONDS = 86_400
-
 MIN_GROWTH = 1e-3
 """A bar that leaves no more of the equity is ruin, and booked as this; as in `ledger`."""
-
-_EXACT = Context(prec=200)
-"""Wide enough that no sum or product of prices and quantities is ever rounded."""
-
-_NONE = Decimal(0)
 
 Execution = tuple[Decimal, Decimal, float]
 """Signed quantity, price, and middle of bid and ask then, 0 where it is not known."""
@@ -81,7 +76,7 @@ class Book:
     last_return: of the last bar.
     """
 
-    cash: Decimal = _NONE
+    cash: Decimal = NONE
     holdings: dict[str, Holding] = dataclasses.field(default_factory=dict)
     capital: float = 0.0
     index: float = 1.0
@@ -96,7 +91,7 @@ class Book:
         knows which of them are new.
         """
         if isinstance(event, CashMoved):
-            self.cash = _EXACT.add(self.cash, event.amount)
+            self.cash = EXACT.add(self.cash, event.amount)
             if event.reason != CARRY:
                 self.capital += float(event.amount)
         elif isinstance(event, PositionAdjusted):
@@ -107,13 +102,13 @@ class Book:
     def quantity(self, symbol: str) -> Decimal:
         """What is held, signed."""
         holding = self.holdings.get(symbol)
-        return _NONE if holding is None else holding.quantity
+        return NONE if holding is None else holding.quantity
 
     def fill(self, symbol: str, quantity: Decimal, price: Decimal, middle: float = 0.0) -> None:
         """An execution of a signed quantity; its fee is paid apart. middle: between bid and ask
         then, from which the position counts what it earns; 0 for the price.
         """
-        self.cash = _EXACT.subtract(self.cash, _EXACT.multiply(quantity, price))
+        self.cash = EXACT.subtract(self.cash, EXACT.multiply(quantity, price))
         middle = middle or float(price)
         self._trade(symbol, quantity, float(quantity) * middle, middle)
 
@@ -121,18 +116,18 @@ class Book:
         """Replace an execution that was booked by what it really was; of a quantity of 0 where it
         never was.
         """
-        amounts = (_EXACT.multiply(quantity, price) for quantity, price, _ in (right, wrong))
-        self.cash = _EXACT.subtract(self.cash, _EXACT.subtract(*amounts))
+        amounts = (EXACT.multiply(quantity, price) for quantity, price, _ in (right, wrong))
+        self.cash = EXACT.subtract(self.cash, EXACT.subtract(*amounts))
         worth, before = (
             float(quantity) * (middle or float(price)) for quantity, price, middle in (right, wrong)
         )
         last = right if right[0] else wrong
-        quantity = _EXACT.subtract(right[0], wrong[0])
+        quantity = EXACT.subtract(right[0], wrong[0])
         self._trade(symbol, quantity, worth - before, last[2] or float(last[1]))
 
     def pay(self, amount: Decimal) -> None:
         """A fee, or the change of one; negative for a rebate."""
-        self.cash = _EXACT.subtract(self.cash, amount)
+        self.cash = EXACT.subtract(self.cash, amount)
 
     def value(self, prices: Mapping[str, float]) -> float:
         """Equity at some prices; a position without one counts at its last."""
@@ -206,7 +201,7 @@ class Book:
             if quantity:
                 self.holdings[symbol] = Holding(quantity=quantity, price=price)
             return
-        before, held.quantity = held.quantity, _EXACT.add(held.quantity, quantity)
+        before, held.quantity = held.quantity, EXACT.add(held.quantity, quantity)
         if not held.quantity:
             del self.holdings[symbol]
         elif (before > 0) == (held.quantity > 0):

@@ -7,8 +7,9 @@ import math
 from collections.abc import Callable
 
 from jaxtrade.live.events import Leg, OrderKind, TradingState
+from jaxtrade.live.executions import EXACT
 from jaxtrade.live.guard_case import SLACK, Case
-from jaxtrade.live.scene import EXACT, is_price
+from jaxtrade.live.scene import is_price
 
 
 def _numbers(case: Case) -> str:

@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 from jaxtrade.live.events import FeeReported, OrderFilled, Side
 
 EXACT = Context(prec=400)
-"""Wide enough that no sum or product of prices, quantities and fees is ever rounded."""
+"""Wide enough that no sum or product of prices, quantities and fees is ever rounded; Python's own
+context would keep 28 digits, also of a negation.
+"""
 
 NONE = Decimal(0)
 

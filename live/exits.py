@@ -11,11 +11,10 @@ import math
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from jaxtrade.live.events import Leg, OrderIntent, OrderKind, Side
+from jaxtrade.live.executions import EXACT, NONE
 from jaxtrade.live.orders import make_cid
 from jaxtrade.live.scene import (
-    EXACT,
     EXITS,
-    NONE,
     Flow,
     Name,
     Plan,

@@ -7,11 +7,12 @@ from decimal import Decimal
 
 from jaxtrade.live.brokers.base import Instrument
 from jaxtrade.live.events import OrderIntent, Side, TradingState
+from jaxtrade.live.executions import EXACT, NONE
 from jaxtrade.live.exposure import Distances, Exposure, Prices, exposures, spans_of
 from jaxtrade.live.limits import GuardLimits, Protections
 from jaxtrade.live.quotes import Quote
 from jaxtrade.live.rates import Rates
-from jaxtrade.live.scene import EXACT, NONE, Working, rests, signed
+from jaxtrade.live.scene import Working, rests, signed
 
 SLACK = 1e-6
 """Of limits, for what rounding adds."""

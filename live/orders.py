@@ -38,8 +38,7 @@ from jaxtrade.live.events import (
     OrderUnknown,
     Side,
 )
-from jaxtrade.live.executions import EXACT as EXACT  # is had from here too
-from jaxtrade.live.executions import NONE, effective_fee, is_newer
+from jaxtrade.live.executions import EXACT, NONE, effective_fee, is_newer
 
 CID_LENGTH = 16
 

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from jaxtrade.live.events import Leg, OrderIntent
+from jaxtrade.live.executions import NONE
 from jaxtrade.live.exits import breached, children, close, exits, reduction
 from jaxtrade.live.quantities import quantities
 from jaxtrade.live.scene import (
@@ -93,7 +94,7 @@ def is_stale_price(intent: OrderIntent, price: float, limit: float) -> bool:
 def _allowed(flow: Flow, wanted: Decimal) -> tuple[Decimal, str]:
     """What of a signed quantity may be sent now, and what the rest waits for."""
     if flow.is_canceling or flow.against(wanted):
-        return Decimal(0), "the cancellation of an order"
+        return NONE, "the cancellation of an order"
     if flow.is_doubtful:
         quantity = reduction(flow.position, wanted)
         return quantity, "" if quantity == wanted else "an order of which nothing is known"

@@ -6,9 +6,9 @@ from decimal import Decimal
 from jaxtrade.live.events import Leg
 from jaxtrade.live.executions import EXACT, NONE
 from jaxtrade.live.orders import Order, OrderStatus
+from jaxtrade.live.scene import EXITS
 from jaxtrade.live.state import State
 
-_EXITS = (Leg.STOP_LOSS, Leg.TAKE_PROFIT)
 _CONFIRMED = (OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED)
 
 
@@ -50,7 +50,7 @@ def position_status(
     if quantity and not state.owner(symbol):
         return PositionStatus.ORPHAN
     orders = state.working_orders(symbol=symbol)
-    trades = [order for order in orders if order.intent.leg not in _EXITS]
+    trades = [order for order in orders if order.intent.leg not in EXITS]
     if not quantity:
         return PositionStatus.OPENING if trades else PositionStatus.FLAT
     if _against(quantity, trades) >= abs(quantity):

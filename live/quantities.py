@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from jaxtrade.live import single
-from jaxtrade.live.scene import EXACT, Flow, Scene, Terms, is_price, whole
+from jaxtrade.live.executions import EXACT
+from jaxtrade.live.scene import Flow, Scene, Terms, is_price, whole
 
 DUST = 1e-5
 """Exposure that is nothing, where there are no lots; as in `position`."""

@@ -3,19 +3,15 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from decimal import Context, Decimal
+from decimal import Decimal
 from typing import Protocol
 
 from jaxtrade.live.brokers.base import Instrument
 from jaxtrade.live.events import Leg, OrderIntent, OrderKind, Side
+from jaxtrade.live.executions import EXACT, NONE
 from jaxtrade.live.orders import decision_key, make_cid
 
 EXITS = (Leg.STOP_LOSS, Leg.TAKE_PROFIT)
-
-EXACT = Context(prec=200)
-"""Sums and negations in Python's own context would round to 28 digits."""
-
-NONE = Decimal(0)
 
 
 class Working(Protocol):

@@ -26,7 +26,8 @@ from jaxtrade.live.events import (
     TradingState,
 )
 from jaxtrade.live.execution import SECOND
-from jaxtrade.live.orders import EXACT, OrderStatus
+from jaxtrade.live.executions import EXACT
+from jaxtrade.live.orders import OrderStatus
 from jaxtrade.live.rows import Row
 from jaxtrade.live.scene import EXITS
 from jaxtrade.live.state import DEPOSIT
