@@ -11,7 +11,6 @@ Where there is no tick there is no bar, as in files. A bar ends with the first t
 or at `due_ns`, when its time and some more for stragglers are over.
 """
 
-import dataclasses
 import math
 
 from jaxtrade.bars import DAY_SECONDS, WEEK_SECONDS
@@ -41,36 +40,19 @@ FORGETTING = 1 / 128
 _WEIGHTS = {"bid": 0.0, "mid": 0.5, "ask": 1.0}
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Quote:
-    """The last tick that was believed, in quote currency.
-
-    received_ns, changed_ns: by the steady clock, when it came and when a price last changed;
-    typical_spread: the running median of ask less bid, 0 where there was none.
-    """
-
-    bid: float
-    ask: float
-    at_ns: int
-    received_ns: int
-    changed_ns: int
-    typical_spread: float
-
-
 class _Making:
     """One symbol's bar in the making and what is known of its ticks; times in ns."""
 
     __slots__ = (
-        "ask", "at", "bid", "changed", "close", "doubtful", "end", "high", "last_start", "low",
-        "open", "received", "spread", "start", "typical_spread", "variance", "volume",
+        "at", "close", "doubtful", "end", "high", "last_start", "low", "open", "spread", "start",
+        "variance", "volume",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.start = self.end = 0  # of the bar; 0 where there is none
         self.last_start: int | None = None  # of the last bar that came out
         self.open = self.high = self.low = self.close = self.volume = self.spread = 0.0
-        self.bid = self.ask = self.typical_spread = 0.0
-        self.at = self.received = self.changed = 0
+        self.at = 0  # of the newest tick
         self.variance = FIRST_VARIANCE
         self.doubtful = 0.0  # a price that waits for a second tick
 
@@ -126,10 +108,6 @@ class BarBuilder:
             making.start = making.end = 0
             making.doubtful = 0.0
 
-    def begin_after(self, symbol: str, start_s: int) -> None:
-        """Bars of a symbol up to this start are known already, and do not come again."""
-        self._making[symbol].last_start = start_s * SECOND_NS
-
     def add(self, tick: Tick, steady_ns: int) -> Bar | None:
         """Take a tick received at `steady_ns`; the bar that it ends, if it does."""
         making = self._making.get(tick.symbol)
@@ -160,7 +138,7 @@ class BarBuilder:
                 if not doubtful or (price / doubtful - 1.0) ** 2 > limit:
                     return self._refuse("unconfirmed")
             making.doubtful = 0.0
-        return self._take(making, tick, at, price, steady_ns)
+        return self._take(making, tick, at, price)
 
     @property
     def due_ns(self) -> int | None:
@@ -179,31 +157,7 @@ class BarBuilder:
         bars = [self._close(name, making, steady_ns + self._offset) for name, making in over]
         return tuple(bar for bar in bars if bar is not None)
 
-    def quote(self, symbol: str) -> Quote | None:
-        """The last tick of a symbol; None before the first."""
-        making = self._making[symbol]
-        if not making.bid:
-            return None
-        return Quote(
-            bid=making.bid,
-            ask=making.ask,
-            at_ns=making.at,
-            received_ns=making.received,
-            changed_ns=making.changed,
-            typical_spread=making.typical_spread,
-        )
-
-    def stale(self, steady_ns: int, limit_ns: int) -> tuple[str, ...]:
-        """Symbols without a believed tick for longer than a limit, by the steady clock."""
-        return tuple(
-            name
-            for name, making in self._making.items()
-            if not making.bid or steady_ns - making.received > limit_ns
-        )
-
-    def _take(
-        self, making: _Making, tick: Tick, at: int, price: float, steady_ns: int
-    ) -> Bar | None:
+    def _take(self, making: _Making, tick: Tick, at: int, price: float) -> Bar | None:
         """A tick that is believed, into the bar it belongs to."""
         ended = None
         if at >= making.end or not making.end:
@@ -221,16 +175,9 @@ class BarBuilder:
             making.high = price
         elif price < making.low:
             making.low = price
-        bid, ask = tick.bid, tick.ask
         if at >= making.at:  # else it came out of order
-            making.close, making.at, making.spread = price, at, ask - bid
-            if bid != making.bid or ask != making.ask:
-                making.bid, making.ask, making.changed = bid, ask, steady_ns
+            making.close, making.at, making.spread = price, at, tick.ask - tick.bid
         making.volume += 1.0 if self._counts_ticks else tick.volume
-        making.received = steady_ns
-        if ask > bid:  # a running median: up and down by as much
-            typical = making.typical_spread or ask - bid
-            making.typical_spread = typical * (1.01 if ask - bid > typical else 1 / 1.01)
         return ended
 
     def _close(self, symbol: str, making: _Making, at_ns: int) -> Bar | None:

@@ -36,7 +36,6 @@ from jaxtrade.live.events import (
     OrderRejected,
     OrderSubmitted,
     OrderUnknown,
-    Side,
 )
 from jaxtrade.live.executions import EXACT, NONE, effective_fee, is_newer
 
@@ -166,11 +165,6 @@ class Order:
         return max(EXACT.subtract(self.intent.quantity, self.filled), NONE)
 
     @property
-    def signed_filled(self) -> Decimal:
-        """What the fills have added to the position, signed units."""
-        return self.filled if self.intent.side is Side.BUY else self.filled.copy_negate()
-
-    @property
     def average_price(self) -> Decimal | None:
         """Mean price of the fills, 28 digits; None where there are none."""
         if not self.filled:
@@ -192,11 +186,6 @@ class Order:
     def broker_id(self) -> str:
         """The broker's id of it, "" before one is known."""
         return "" if self.accepted is None else self.accepted.broker_id
-
-    @property
-    def submitted_ns(self) -> int:
-        """UTC at which it was handed over, 0 before."""
-        return 0 if self.submitted is None else self.submitted.at_ns
 
     @property
     def updated_ns(self) -> int:

@@ -70,10 +70,6 @@ class Quotes:
         self.known: dict[str, Quote] = {}
         self.refused = 0
 
-    def middles(self) -> dict[str, float]:
-        """Middle of the last sane quote, by symbol."""
-        return {symbol: quote.middle for symbol, quote in self.known.items()}
-
     def see(self, tick: Tick, *, steady_ns: int, epoch: int) -> bool:
         """Note a quote; whether it was taken."""
         return self._note(tick.symbol, tick.bid, tick.ask, steady_ns, epoch)

@@ -49,7 +49,7 @@ from jaxtrade.live.holdings import Holdings
 from jaxtrade.live.orders import Order, OrderStatus
 from jaxtrade.live.records import AgentRecord, Marks, Position
 from jaxtrade.live.register import Register
-from jaxtrade.live.trades import ClosedTrade, Trades
+from jaxtrade.live.trades import Trades
 from jaxtrade.specs import JaxtradeError
 
 DEPOSIT = "deposit"
@@ -121,11 +121,6 @@ class State:
     def trades(self) -> Trades:
         """Round trips, open and closed."""
         return self.holdings.trades
-
-    @property
-    def closed_trades(self) -> list[ClosedTrade]:
-        """The newest round trips, oldest first."""
-        return self.trades.closed
 
     def working_orders(self, *, symbol: str | None = None, agent: str | None = None) -> list[Order]:
         """Orders that are not terminal, of a symbol or an agent where one is given."""

@@ -49,11 +49,6 @@ class ClosedTrade:
     invested: Decimal
     at_ns: int
 
-    @property
-    def fraction(self) -> float:
-        """Profit over what was put in, 0 where that was nothing."""
-        return float(self.profit) / float(self.invested) if self.invested else 0.0
-
 
 @dataclasses.dataclass(slots=True)
 class Trades:

@@ -34,14 +34,14 @@ def walked(number=200, seed=0):
 
 def test_a_quote_is_kept_with_when_it_came_and_when_it_changed():
     quotes = Quotes(GuardLimits())
-    assert quotes.middles() == {}
+    assert quotes.known == {}
     assert see(quotes, 99.0, 101.0, 1)
     assert see(quotes, 99.0, 101.0, 2)
     known = quotes.known["A"]
     assert (known.middle, known.seen_ns, known.changed_ns) == (100.0, 2 * SECOND, SECOND)
     assert see(quotes, 99.0, 101.5, 3, epoch=2)
     assert (known.changed_ns, known.epoch) == (3 * SECOND, 2)
-    assert quotes.middles() == {"A": 100.25}
+    assert known.middle == 100.25
 
 
 def test_a_first_quote_that_is_bad_is_none():

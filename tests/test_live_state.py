@@ -107,15 +107,15 @@ def test_executions_move_position_book_and_trade():
     )
     assert (state.quantity("SPY"), state.owner("SPY")) == (10, "ppo")
     assert state.books["ppo"].cash == 5_000 - 1_000 - 1
-    assert state.closed_trades == []
+    assert state.trades.closed == []
     state.apply_all([initialized(sell), filled(sell, "10", "103", fee=Decimal(2))])
     assert state.quantity("SPY") == 0
     assert state.books["ppo"].cash == 5_000 + 30 - 3
-    (trade,) = state.closed_trades
+    (trade,) = state.trades.closed
     assert (trade.agent, trade.symbol, trade.leg) == ("ppo", "SPY", Leg.CLOSE)
-    assert (trade.profit, trade.fraction, trade.at_ns) == (27, 0.027, START_NS + 3)
+    assert (trade.profit, trade.invested, trade.at_ns) == (27, 1_000, START_NS + 3)
     state.apply(fee(sell, "5", revision=1))  # instead of 2
-    assert state.closed_trades[0].profit == 24
+    assert state.trades.closed[0].profit == 24
     assert state.books["ppo"].cash == 5_000 + 30 - 6
 
 
