@@ -14,10 +14,10 @@ or at `due_ns`, when its time and some more for stragglers are over.
 import math
 
 from jaxtrade.bars import DAY_SECONDS, WEEK_SECONDS
+from jaxtrade.live.clock import SECOND_NS
 from jaxtrade.live.events import Bar, Tick
 from jaxtrade.specs import JaxtradeError, unknown_name
 
-SECOND_NS = 1_000_000_000
 TOLERANCE_NS = 2 * SECOND_NS
 """How far a stamp may be from where the steady clock expects it."""
 

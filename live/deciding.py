@@ -17,11 +17,12 @@ from jaxtrade.bars import clock_row, relative_bar
 from jaxtrade.live import carrying
 from jaxtrade.live.buffers import F32
 from jaxtrade.live.carrying import Kept
+from jaxtrade.live.clock import SECOND_NS
 from jaxtrade.live.policy import Decision, OnnxPolicy
 from jaxtrade.live.rows import Row
 from jaxtrade.specs import BINDING_FLAGS, CLOCK_FIELDS, JaxtradeError, RiskLimits
 
-LONGEST_DECISION_NS = 1_000_000_000
+LONGEST_DECISION_NS = SECOND_NS
 """A decision that takes longer is not acted upon, where no settings say otherwise."""
 
 NOT_FINITE = 1 << BINDING_FLAGS.index("not_finite")

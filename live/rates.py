@@ -10,11 +10,13 @@ import math
 from collections.abc import Iterable
 from typing import Protocol
 
+from jaxtrade.bars import DAY_SECONDS
+from jaxtrade.live.clock import SECOND_NS
 from jaxtrade.live.events import OrderIntent
 from jaxtrade.live.limits import GuardLimits
 
-_MINUTE_NS = 60 * 10**9
-_DAY_NS = 86_400 * 10**9
+_MINUTE_NS = 60 * SECOND_NS
+_DAY_NS = DAY_SECONDS * SECOND_NS
 
 _SLACK = 1e-9
 

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from jaxtrade.live.brokers.base import ClosedOrder, OpenOrder, Snapshot
+from jaxtrade.live.clock import SECOND_NS
 from jaxtrade.live.events import (
     Event,
     OrderAccepted,
@@ -39,10 +40,10 @@ from jaxtrade.live.executions import EXACT, NONE, is_sane, signed
 from jaxtrade.live.orders import Order, OrderStatus, advance
 from jaxtrade.live.state import State
 
-ABSENT_NS = 5 * 10**9
+ABSENT_NS = 5 * SECOND_NS
 """Between the snapshots that prove an order absent."""
 
-DIFFERENT_NS = 10**9
+DIFFERENT_NS = SECOND_NS
 """Between the snapshots that prove a position different."""
 
 _IN_FLIGHT = (OrderStatus.SUBMITTING, OrderStatus.SUBMITTED)

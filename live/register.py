@@ -2,13 +2,15 @@
 
 import dataclasses
 
+from jaxtrade.bars import DAY_SECONDS
+from jaxtrade.live.clock import SECOND_NS
 from jaxtrade.live.events import FeeReported, Leg, OrderEvent, OrderFilled, OrderInitialized
 from jaxtrade.live.executions import UNHEARD, Execution, is_newer, is_sane
 from jaxtrade.live.holdings import Holdings, execution_of
 from jaxtrade.live.orders import Order, advance, begin
 
 KEPT_ORDERS = 1_000
-KEPT_NS = 7 * 86_400 * 10**9
+KEPT_NS = 7 * DAY_SECONDS * SECOND_NS
 SWEEP_EVERY = 256
 """New orders between two looks for old ones."""
 

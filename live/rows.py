@@ -8,9 +8,10 @@ before. Each row comes out at most once, and rows only move forward.
 import math
 from collections.abc import Iterable, Sequence
 
+from jaxtrade.live.clock import SECOND_NS
 from jaxtrade.live.events import Bar
 
-PATIENCE_NS = 5_000_000_000
+PATIENCE_NS = 5 * SECOND_NS
 """How long the rest of a row is waited for once its first bar has come."""
 
 MAX_WAITING = 64
