@@ -9,7 +9,7 @@ told to hold is what its symbols hold.
 from collections.abc import Mapping
 from decimal import Decimal
 
-from jaxtrade.live.book import Book
+from jaxtrade.live.book import Book, cents
 from jaxtrade.live.events import CashMoved, Event, PositionAdjusted
 
 ALLOTTED = "allotted"
@@ -77,7 +77,7 @@ def hand_overs(
 
 
 def _moved(source: str, target: str, amount: float, now_ns: int) -> list[Event]:
-    exact = Decimal(f"{amount:.8f}")
+    exact = cents(amount)
     return [
         CashMoved(at_ns=now_ns, agent=source, amount=-exact, reason=ALLOTTED),
         CashMoved(at_ns=now_ns, agent=target, amount=exact, reason=ALLOTTED),

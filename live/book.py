@@ -270,13 +270,13 @@ def share_of_difference(
         parts = {name: max(book.value(prices), 0.0) for name, book in agents.items()}
     total = sum(parts.values())
     if abs(difference) > DEPOSIT_SHARE * abs(equity) or not total > 0:
-        return {"": _cents(difference)}
-    shares = {name: _cents(difference * part / total) for name, part in parts.items() if part > 0}
+        return {"": cents(difference)}
+    shares = {name: cents(difference * part / total) for name, part in parts.items() if part > 0}
     last = max(shares, key=lambda name: parts[name])
-    shares[last] += _cents(difference) - sum(shares.values())
+    shares[last] += cents(difference) - sum(shares.values())
     return {name: share for name, share in shares.items() if share}
 
 
-def _cents(amount: float) -> Decimal:
+def cents(amount: float) -> Decimal:
     """An amount of money as a decimal of eight places."""
     return Decimal(f"{amount:.8f}")

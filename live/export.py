@@ -95,16 +95,17 @@ def bundle(policy: Policy, metadata: BundleMetadata) -> bytes:
     plain = _with_texts(model, texts)
     quick_texts = {**texts, FAST_KEY: base64.b64encode(fast.SerializeToString()).decode()}
     try:
-        quick = _with_texts(model, quick_texts)
-        _compare(policy, OnnxPolicy(quick))
-        quick_texts[GOLDEN_KEY] = golden.answers(OnnxPolicy(quick))
+        exported = OnnxPolicy(_with_texts(model, quick_texts))
+        _compare(policy, exported)
+        quick_texts[GOLDEN_KEY] = golden.answers(exported)
         check = OnnxPolicy(plain)
         check.golden = quick_texts[GOLDEN_KEY]
         golden.check(check)
         return _with_texts(model, quick_texts)
     except JaxtradeError:  # rounding decides, as where actions are drawn: then its own graph runs
-        _compare(policy, OnnxPolicy(plain))
-        return _with_texts(model, {**texts, GOLDEN_KEY: golden.answers(OnnxPolicy(plain))})
+        exported = OnnxPolicy(plain)
+        _compare(policy, exported)
+        return _with_texts(model, {**texts, GOLDEN_KEY: golden.answers(exported)})
 
 
 def _with_texts(model: onnx.ModelProto, texts: dict[str, str]) -> bytes:

@@ -60,6 +60,7 @@ __all__ = [
     "DuplicateDecisionError",
     "Journal",
     "JournalError",
+    "newest_snapshot",
     "open_readonly",
     "read_events",
 ]
@@ -219,18 +220,7 @@ class Journal:
     def latest_snapshot(self) -> State | None:
         """The newest state that was kept and is whole, or None."""
         with one_line_errors(self.path):
-            rows = self._db.execute(
-                "SELECT seq, state, digest FROM snapshots WHERE seq <= ? ORDER BY seq DESC",
-                (self.last_seq,),
-            ).fetchall()
-        for seq, text, digest in rows:
-            if digest_of(text) != digest:
-                continue
-            with contextlib.suppress(JaxtradeError):  # of another version: folded anew
-                state = State.from_json(json.loads(text))
-                if state.last_seq == seq:
-                    return state
-        return None
+            return newest_snapshot(self._db)
 
     def backup(self, *, kept: int = BACKUPS_KEPT) -> Path:
         """Copy the journal into `backups/` beside it while it is written; may run in a thread."""
@@ -341,3 +331,19 @@ class Journal:
         if seconds != self._waits_seconds:
             self._waits_seconds = seconds
             self._db.execute(f"PRAGMA busy_timeout = {round(seconds * 1_000)}")
+
+
+def newest_snapshot(db: sqlite3.Connection) -> State | None:
+    """The newest state that was kept and is whole, of an event that is there; or None."""
+    rows = db.execute(
+        "SELECT seq, state, digest FROM snapshots WHERE seq <= (SELECT max(seq) FROM events) "
+        "ORDER BY seq DESC"
+    ).fetchall()
+    for seq, text, digest in rows:
+        if digest_of(text) != digest:
+            continue
+        with contextlib.suppress(JaxtradeError):  # of another version: folded anew
+            state = State.from_json(json.loads(text))
+            if state.last_seq == seq:
+                return state
+    return None

@@ -17,6 +17,9 @@ from jaxtrade.live.events import Event, decode
 from jaxtrade.specs import JaxtradeError
 from jaxtrade.storage import sync_folder
 
+JOURNAL = "journal.db"
+"""The file, in the folder of its account."""
+
 SCHEMA_VERSION = 1
 
 LOG_BYTES = 8 * 2**20

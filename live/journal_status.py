@@ -1,21 +1,19 @@
 """What the journal says of an account whose engine does not answer: read only, changing nothing."""
 
 import contextlib
-import json
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 from jaxtrade.live.control import NotRunningError, ask
 from jaxtrade.live.events import TradingState
-from jaxtrade.live.journal import open_readonly, read_events
+from jaxtrade.live.journal import newest_snapshot, open_readonly, read_events
+from jaxtrade.live.journal_db import JOURNAL
 from jaxtrade.live.latches import Latch, latched
 from jaxtrade.live.orders import Order
 from jaxtrade.live.records import AgentRecord
 from jaxtrade.live.state import SEVERITY, State
 from jaxtrade.specs import JaxtradeError
-
-JOURNAL = "journal.db"
 
 
 def status(folder: Path | str, *, timeout_s: float = 2.0) -> dict[str, Any]:
@@ -45,11 +43,8 @@ def from_journal(folder: Path | str) -> dict[str, Any]:
     except sqlite3.Error as error:
         raise JaxtradeError(f"{path}: cannot be read: {error}") from error
     found, trading = None, state.trading
-    for latch, meant in (
-        (Latch.HALTED, TradingState.HALTED),
-        (Latch.KILLED, TradingState.KILLED),
-    ):
-        if (is_set := latched(folder, latch)) is not None:
+    for meant in (TradingState.HALTED, TradingState.KILLED):
+        if (is_set := latched(folder, Latch[meant.name])) is not None:
             found, trading = is_set, max(trading, meant, key=SEVERITY.index)
     marks = state.marks
     return {
@@ -73,8 +68,7 @@ def from_journal(folder: Path | str) -> dict[str, Any]:
 
 def _newest(db: sqlite3.Connection, name: str) -> State:
     """The newest snapshot and all events after it."""
-    row = db.execute("SELECT state FROM snapshots ORDER BY seq DESC LIMIT 1").fetchone()
-    state = State() if row is None else State.from_json(json.loads(row[0]))
+    state = newest_snapshot(db) or State()
     state.apply_all(event for _, event in read_events(db, state.last_seq, name=name))
     return state
 

@@ -8,8 +8,6 @@ they are.
 import dataclasses
 import math
 
-from jaxtrade.bars import DAY_SECONDS
-from jaxtrade.live.trades import KEPT
 from jaxtrade.specs import JaxtradeError
 
 
@@ -116,8 +114,8 @@ class Protections:
     cooldown_s: float = 0.0
     stop_cooldown_s: float = 0.0
     stop_guard_trades: int = 0
-    stop_guard_window_s: float = float(DAY_SECONDS)
-    stop_guard_lock_s: float = float(DAY_SECONDS)
+    stop_guard_window_s: float = 86_400.0
+    stop_guard_lock_s: float = 86_400.0
     stop_guard_per_symbol: bool = False
 
     def __post_init__(self) -> None:
@@ -129,14 +127,16 @@ class Protections:
             _require(0 <= value <= _LONGEST_S, name, value, "seconds, 0 to those of ten years")
         trades = self.stop_guard_trades
         _require(
-            isinstance(trades, int) and 0 <= trades <= KEPT,
+            isinstance(trades, int) and 0 <= trades <= MOST_TRADES,
             "stop_guard_trades",
             trades,
-            f"0 (off) to {KEPT}, the closed trades that are remembered",
+            f"0 (off) to {MOST_TRADES}, the closed trades that are remembered",
         )
 
 
-_LONGEST_S = 10.0 * 366 * DAY_SECONDS
+MOST_TRADES = 200
+
+_LONGEST_S = 10 * 366 * 86_400.0
 
 
 def _require(good: bool, name: str, value: object, right: str) -> None:

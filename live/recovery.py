@@ -25,7 +25,7 @@ from typing import Self
 from jaxtrade.live.clock import Clock
 from jaxtrade.live.events import EngineStarted, Event, TradingState, TradingStateChanged
 from jaxtrade.live.journal import Journal, JournalError
-from jaxtrade.live.journal_db import DamagedError, read_events
+from jaxtrade.live.journal_db import JOURNAL, DamagedError, read_events
 from jaxtrade.live.journal_files import backups, damage
 from jaxtrade.live.latches import Latch, latched
 from jaxtrade.live.lock import Lock
@@ -118,7 +118,7 @@ def fold(journal: Journal, problems: list[str] | None = None) -> State:
 
 
 def _open(folder: Path, clock: Clock) -> tuple[Journal, State, list[str]]:
-    path = folder / "journal.db"
+    path = folder / JOURNAL
     problem = _missing(path, folder) or (
         damage(path, limit_s=CHECK_SECONDS) if path.exists() else ""
     )
@@ -167,11 +167,8 @@ def _begin(
                 is_latched=True,
             )
         )
-    for latch, trading in (
-        (Latch.HALTED, TradingState.HALTED),
-        (Latch.KILLED, TradingState.KILLED),
-    ):
-        found = latched(folder, latch)
+    for trading in (TradingState.HALTED, TradingState.KILLED):
+        found = latched(folder, Latch[trading.name])
         if found is not None and not (state.is_latched and state.trading is trading):
             events.append(
                 TradingStateChanged(

@@ -12,9 +12,7 @@ from typing import Any
 
 from jaxtrade.live.events import Leg
 from jaxtrade.live.executions import EXACT, NONE
-
-KEPT = 200
-"""Closed trades that are remembered."""
+from jaxtrade.live.limits import MOST_TRADES
 
 
 @dataclasses.dataclass(slots=True)
@@ -176,4 +174,4 @@ class Trades:
                 at_ns=at_ns,
             )
         )
-        del self.closed[:-KEPT]
+        del self.closed[:-MOST_TRADES]

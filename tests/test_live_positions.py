@@ -13,9 +13,10 @@ from jaxtrade.live.events import (
     PositionAdjusted,
     Side,
 )
+from jaxtrade.live.limits import MOST_TRADES
 from jaxtrade.live.positions import PositionStatus, is_covered, position_status
 from jaxtrade.live.state import State
-from jaxtrade.live.trades import KEPT, Trades
+from jaxtrade.live.trades import Trades
 from tests.live_events import (
     filled,
     initialized,
@@ -182,7 +183,7 @@ def test_entry_prices():
 
 
 def test_only_the_newest_trades_are_kept():
-    trades = trades_of(*[(1, 100), (-1, 101)] * (KEPT + 5))
-    assert len(trades.closed) == KEPT
-    assert trades.closed[-1].at_ns == 2 * (KEPT + 5) - 1
+    trades = trades_of(*[(1, 100), (-1, 101)] * (MOST_TRADES + 5))
+    assert len(trades.closed) == MOST_TRADES
+    assert trades.closed[-1].at_ns == 2 * (MOST_TRADES + 5) - 1
     assert Trades.from_json(trades.to_json()) == trades

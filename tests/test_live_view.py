@@ -2,6 +2,7 @@
 
 import io
 import json
+import sqlite3
 from decimal import Decimal
 
 import pytest
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from jaxtrade.live import events as e
 from jaxtrade.live.journal import Journal
+from jaxtrade.live.journal_db import digest_of
 from jaxtrade.live.journal_status import from_journal, status
 from jaxtrade.live.latches import Latch, set_latch
 from jaxtrade.live.state import State
@@ -158,6 +160,15 @@ def test_without_an_engine_the_journal_is_asked_and_nothing_is_changed(folder):
     assert (order["cid"], order["filled"], order["status"]) == ("c1", "2", "partially_filled")
     assert "this is what the journal says" in drawn(json.loads(json.dumps(found)))
     assert (folder / "journal.db").read_bytes() == before
+
+
+def test_a_snapshot_of_another_version_is_passed_over(folder):
+    wanted = from_journal(folder)
+    with sqlite3.connect(folder / "journal.db") as db:
+        old = '{"version":0}'
+        db.execute("UPDATE snapshots SET state = ?, digest = ?", (old, digest_of(old)))
+    db.close()
+    assert from_journal(folder) == wanted
 
 
 def test_a_latch_is_seen_without_an_engine(folder):
