@@ -1,4 +1,4 @@
-"""Where episodes begin and end: drawn from a counter in the state, without keys."""
+"""Where episodes begin and end: drawn from a counter in the state, see `mixing`."""
 
 from collections.abc import Sequence
 
@@ -6,16 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
-
-WEYL = 0x9E3779B9
-"""Added to a seed for the next draw; over this sequence `mix` draws like random."""
-
-
-def mix(seed: jax.Array) -> jax.Array:
-    """A u32 from a u32: the finaliser of MurmurHash3. Over a Weyl sequence it draws like random."""
-    h = (seed ^ (seed >> 16)) * jnp.uint32(0x85EBCA6B)
-    h = (h ^ (h >> 13)) * jnp.uint32(0xC2B2AE35)
-    return h ^ (h >> 16)
 
 
 def scale(draw: jax.Array, count: jax.Array) -> jax.Array:

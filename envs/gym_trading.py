@@ -14,8 +14,9 @@ from gymnax.environments import environment, spaces
 from jaxtrade.decision import Observation
 from jaxtrade.envs import gym_account
 from jaxtrade.envs.base import Environment, Info
-from jaxtrade.envs.episodes import mix, scale
+from jaxtrade.envs.episodes import scale
 from jaxtrade.market import Market
+from jaxtrade.mixing import WEYL, mix
 from jaxtrade.spans import require_rows
 from jaxtrade.specs import JaxtradeError
 from jaxtrade.synthetic import make_market
@@ -129,7 +130,7 @@ class GymTrading(Environment[State, EnvParams]):
 
     def restart(self, state: State, params: EnvParams) -> State:
         """A portfolio at its first position, at the next drawn row."""
-        return self._begin(state.seed + jnp.uint32(0x9E3779B9), params)
+        return self._begin(state.seed + jnp.uint32(WEYL), params)
 
     def _begin(self, seed: jax.Array, params: EnvParams) -> State:
         draw = mix(seed)

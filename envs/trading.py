@@ -23,7 +23,7 @@ from jaxtrade.brackets import STOP
 from jaxtrade.decision import Observation, observe
 from jaxtrade.envs.actions import Actions, Exposure, Levels, PricedOrders, Request, Weights
 from jaxtrade.envs.base import Environment, Info
-from jaxtrade.envs.episodes import WEYL, mix, scale
+from jaxtrade.envs.episodes import scale
 from jaxtrade.envs.params import EnvParams, make_params
 from jaxtrade.envs.steps import (
     EXTRA_BOUND,
@@ -37,6 +37,7 @@ from jaxtrade.envs.steps import (
 )
 from jaxtrade.features import DEFAULT_FEATURES, account_bounds, columns
 from jaxtrade.market import Market
+from jaxtrade.mixing import WEYL, mix
 from jaxtrade.specs import HARD_LIMITS, FeatureSpec, JaxtradeError
 from jaxtrade.synthetic import make_market
 from jaxtrade.tape import Bar
