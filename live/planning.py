@@ -12,8 +12,8 @@ other. While it is not known how an order stands, nothing is opened in its symbo
 is measured by the broker's position alone.
 
 Stops and targets work on beside an order that closes: they are reduce-only, and protect until it is
-filled. `exits` places, renews and clears them; `close` closes for reasons that are not the
-policy's.
+filled. `exits` has what places, renews and clears them, and what closes for reasons that are not
+the policy's.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from decimal import Decimal
 
 from jaxtrade.live.events import Leg, OrderIntent
 from jaxtrade.live.executions import NONE
-from jaxtrade.live.exits import breached, children, close, exits, reduction
+from jaxtrade.live.exits import children, reduction
 from jaxtrade.live.quantities import quantities
 from jaxtrade.live.scene import (
     Flow,
@@ -29,23 +29,9 @@ from jaxtrade.live.scene import (
     Plan,
     Scene,
     Terms,
-    Working,
     flow_of,
     is_price,
     market_order,
-)
-
-__all__ = (
-    "Plan",
-    "Scene",
-    "Terms",
-    "Working",
-    "breached",
-    "close",
-    "exits",
-    "is_price",
-    "is_stale_price",
-    "plan",
 )
 
 

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxtrade.live.events import Leg
+from jaxtrade.live.exits import close, exits
 from jaxtrade.live.guard import check
 from jaxtrade.live.limits import GuardLimits
-from jaxtrade.live.planning import close, exits, plan
+from jaxtrade.live.planning import plan
 from jaxtrade.live.scene import rests, signed
 from tests.guard_cases import view_of
 from tests.live_orders import exit_of, instrument, intent_of, order_of, scene_of, terms_of

@@ -10,7 +10,8 @@ from jaxtrade.costs import make_costs
 from jaxtrade.envs.actions import Request
 from jaxtrade.envs.steps import order_for
 from jaxtrade.live.events import Leg, OrderKind, Side
-from jaxtrade.live.planning import breached, close, exits, is_stale_price, plan
+from jaxtrade.live.exits import breached, close, exits
+from jaxtrade.live.planning import is_stale_price, plan
 from jaxtrade.rules import make_rules
 from jaxtrade.tape import Bar
 from tests.live_orders import SECOND, exit_of, instrument, intent_of, order_of, scene_of, terms_of
