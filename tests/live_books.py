@@ -9,9 +9,10 @@ import numpy as np
 from jaxtrade import ledger
 from jaxtrade.brackets import NO_EXIT
 from jaxtrade.live.book import Book
-from jaxtrade.live.events import BarDecided, CashMoved
+from jaxtrade.live.events import CashMoved
 from jaxtrade.orders import Order
 from jaxtrade.tape import Bar
+from tests.live_events import decided
 
 DEPOSIT = 100_000.0
 HOUR = 3_600
@@ -23,34 +24,11 @@ def moved(amount, reason=""):
     return CashMoved(at_ns=0, agent="a", amount=Decimal(amount), reason=reason)
 
 
-def decided(closes, start_s, equity, symbols=("A", "B")):
-    """The decision on a bar."""
-    n = len(symbols)
-    return BarDecided(
-        at_ns=0,
-        agent="a",
-        start_s=start_s,
-        symbols=symbols,
-        model="m",
-        inputs_hash="",
-        requested=(0.0,) * n,
-        target=(0.0,) * n,
-        action=(0.0,) * n,
-        probabilities=(),
-        value=0.0,
-        confidence=0.0,
-        binding=0,
-        equity=equity,
-        reward=0.0,
-        closes=tuple(closes),
-        verdict="held",
-    )
-
-
 def booked(book, closes, start_s, symbols=("A", "B")):
     """Book a bar; what was told of it before."""
     marked = book.preview(symbols, closes, start_s)
-    book.apply(decided(closes, start_s, marked.equity, symbols))
+    fields = {"closes": tuple(closes), "equity": marked.equity}
+    book.apply(decided(start_s, agent="a", symbols=symbols, **fields))
     return marked
 
 

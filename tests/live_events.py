@@ -15,6 +15,7 @@ from jaxtrade.live.events import (
     OrderSubmitted,
     Side,
 )
+from jaxtrade.live.state import State
 
 DAY_NS = 86_400 * 10**9
 START_NS = 19_700 * DAY_NS
@@ -95,6 +96,13 @@ def fee(made, amount, execution_id="", at_ns=START_NS + 5, **fields):
         fee=Decimal(amount),
         **fields,
     )
+
+
+def state_of(*events):
+    """The state that events lead to."""
+    state = State()
+    state.apply_all(events)
+    return state
 
 
 def decided(start_s=3_600, *, agent="ppo", symbols=("SPY",), closes=(100.0,), equity=1e5, **fields):

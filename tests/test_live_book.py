@@ -18,13 +18,13 @@ from tests.live_books import (
     DEPOSIT,
     HOUR,
     booked,
-    decided,
     funded,
     moved,
     random_bars,
     stepper,
     trade,
 )
+from tests.live_events import decided
 
 
 @pytest.mark.parametrize("fill", ["next_open", "next_close", "close"])
@@ -223,7 +223,7 @@ def test_a_bar_that_is_no_number_leaves_all_as_it_is(close, equity):
     book.fill("A", Decimal(1), Decimal(50))
     booked(book, (50.0,), 0, ("A",))
     before = book.to_json()
-    book.apply(decided((close,), HOUR, equity, ("A",)))
+    book.apply(decided(HOUR, agent="a", symbols=("A",), closes=(close,), equity=equity))
     assert book.to_json() == before
     assert np.isnan(book.preview(("A",), (np.nan,), HOUR).vector).any()
 

@@ -28,13 +28,13 @@ KEY = orders.decision_key("ppo", "SPY", 1_700_000_000, Leg.TARGET)
 CID = orders.make_cid(KEY)
 
 
-def order(*events, quantity="10", side=Side.BUY):
+def order(*events, quantity="10"):
     intent = OrderIntent(
         cid=CID,
         decision_key=KEY,
         agent="ppo",
         symbol="SPY",
-        side=side,
+        side=Side.BUY,
         quantity=Decimal(quantity),
     )
     result = orders.begin(OrderInitialized(at_ns=1, cid=CID, intent=intent))

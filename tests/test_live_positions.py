@@ -15,12 +15,12 @@ from jaxtrade.live.events import (
 )
 from jaxtrade.live.limits import MOST_TRADES
 from jaxtrade.live.positions import PositionStatus, is_covered, position_status
-from jaxtrade.live.state import State
 from jaxtrade.live.trades import Trades
 from tests.live_events import (
     filled,
     initialized,
     intent,
+    state_of,
     stop,
     submitted,
     told,
@@ -32,12 +32,6 @@ CLOSE = intent(2, side=Side.SELL, leg=Leg.CLOSE)
 STOP = stop(3)
 HELD = [initialized(BUY), filled(BUY)]
 GUARDED = [*HELD, initialized(STOP), told(OrderAccepted, STOP)]
-
-
-def state_of(*events):
-    state = State()
-    state.apply_all(events)
-    return state
 
 
 @pytest.mark.parametrize(

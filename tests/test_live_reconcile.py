@@ -33,18 +33,13 @@ from tests.live_events import (
     filled,
     initialized,
     intent,
+    state_of,
     submitted,
     told,
     traded_by_hand,
 )
 
 SECOND = 10**9
-
-
-def state_of(*events):
-    state = State()
-    state.apply_all(events)
-    return state
 
 
 def seen(*, held=None, opened=(), closed=(), fills=(), complete=True):

@@ -42,16 +42,11 @@ from tests.live_events import (
     filled,
     initialized,
     intent,
+    state_of,
     submitted,
     told,
     traded_by_hand,
 )
-
-
-def state_of(*events):
-    state = State()
-    state.apply_all(events)
-    return state
 
 
 def every_kind():
