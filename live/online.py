@@ -19,6 +19,9 @@ from jaxtrade.live.rows import Row
 from jaxtrade.specs import JaxtradeError
 from jaxtrade.storage import read_bytes
 
+BLOCK = 65_536
+"""Bytes that are looked through at once for the end of a line."""
+
 SYNC_EVERY = 64
 """Lines between two that are made durable: a power cut costs no more."""
 
@@ -135,5 +138,15 @@ def _step(line: bytes, where: str) -> Step:
 
 
 def _whole_length(path: Path) -> int:
-    """Bytes up to the end of the last line that is whole."""
-    return read_bytes(path).rfind(b"\n") + 1
+    """Bytes up to the end of the last line that is whole, looked for from the end: these files
+    grow for ever.
+    """
+    with open(path, "rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = file.seek(max(end - BLOCK, 0))
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end = start
+    return 0

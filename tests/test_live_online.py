@@ -15,6 +15,7 @@ from jaxtrade.agents.rollout import see
 from jaxtrade.experiments import finetune as tuning
 from jaxtrade.experiments import train as job
 from jaxtrade.experiments.config import compose
+from jaxtrade.live import online
 from jaxtrade.live.deciding import Made
 from jaxtrade.live.online import SYNC_EVERY, Step, StepLog, read_steps, step_of
 from jaxtrade.live.policy import OnnxPolicy
@@ -57,8 +58,10 @@ def test_steps_come_back_as_they_were(tmp_path):
     assert read_steps(path) == steps
 
 
+@pytest.mark.parametrize("block", [1, 64, online.BLOCK])
 @pytest.mark.parametrize("lost", [1, 5, 100])
-def test_a_line_cut_short_is_dropped_and_written_over(tmp_path, lost):
+def test_a_line_cut_short_is_dropped_and_written_over(tmp_path, monkeypatch, lost, block):
+    monkeypatch.setattr(online, "BLOCK", block)
     path = tmp_path / "steps.log"
     with StepLog(path) as log:
         log.append(step(0))
