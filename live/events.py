@@ -528,7 +528,16 @@ def decode(kind: str, text: str) -> Event:
         JaxtradeError: no such kind of event, or the text is not one.
     """
     try:
-        return _record(JOURNALLED[kind], json.loads(text))
+        tree = json.loads(text)
+    except ValueError as error:
+        raise JaxtradeError(f"event {kind}: cannot be read: {error!r}") from error
+    return event_of(kind, tree)
+
+
+def event_of(kind: str, tree: dict[str, Any]) -> Event:
+    """The same of what JSON made of the text; raises as `decode`."""
+    try:
+        return _record(JOURNALLED[kind], tree)
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise JaxtradeError(f"event {kind}: cannot be read: {error!r}") from error
 

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from jaxtrade.live.book import Book
 from jaxtrade.live.events import (
-    Event,
     FeeReported,
     OrderEvent,
     OrderFilled,
     OrderInitialized,
     TradingState,
-    decode,
     encode,
+    event_of,
 )
 from jaxtrade.live.executions import Execution
 from jaxtrade.live.orders import Order, advance, begin
@@ -54,14 +53,14 @@ def load(state: "State", tree: dict[str, Any]) -> None:
         setattr(state, name, tree[name])
     state.register.forgotten_ns, state.register.seen = tree["orders_kept"]
     for begun, told in tree["orders"]:
-        order = begin(typing.cast(OrderInitialized, _read("OrderInitialized", begun)))
+        order = begin(typing.cast(OrderInitialized, event_of("OrderInitialized", begun)))
         for kind, body in told:
-            order = advance(order, typing.cast(OrderEvent, _read(kind, body)))
+            order = advance(order, typing.cast(OrderEvent, event_of(kind, body)))
         state.register.load(order)
     for agent, fill, reported in tree["outside"]:
         one = Execution(
-            fill=fill and typing.cast(OrderFilled, _read("OrderFilled", fill)),
-            reported=reported and typing.cast(FeeReported, _read("FeeReported", reported)),
+            fill=fill and typing.cast(OrderFilled, event_of("OrderFilled", fill)),
+            reported=reported and typing.cast(FeeReported, event_of("FeeReported", reported)),
             agent=agent,
         )
         told = one.fill or one.reported
@@ -120,7 +119,3 @@ def _order(state: "State", order: Order) -> str:
     if order.is_terminal:
         state.register.texts[order.cid] = order, text
     return text
-
-
-def _read(kind: str, body: dict[str, Any]) -> Event:
-    return decode(kind, json.dumps(body))
