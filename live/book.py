@@ -143,22 +143,14 @@ class Book:
             for symbol, held in self.holdings.items()
         )
 
-    def preview(
-        self,
-        symbols: Sequence[str],
-        closes: Sequence[float],
-        start_s: int,
-        equity: float | None = None,
-    ) -> Marked:
+    def preview(self, symbols: Sequence[str], closes: Sequence[float], start_s: int) -> Marked:
         """What the `BarDecided` of the bar that started at `start_s` will make of the account.
 
-        closes: f64[A], of its symbols; equity: where it is known better than from fills.
+        closes: f64[A], of its symbols.
         """
         if len(symbols) != len(closes):
             raise JaxtradeError(f"{len(closes)} closes for the symbols {', '.join(symbols)}")
-        if equity is None:
-            equity = self.value(dict(zip(symbols, closes, strict=True)))
-        equity = float(equity)
+        equity = float(self.value(dict(zip(symbols, closes, strict=True))))
         growth = self._growth(equity)
         index = self.index * (1.0 + growth)
         day_index = self.index if start_s // DAY_SECONDS != self.day else self.day_index
@@ -172,7 +164,7 @@ class Book:
             equity=equity,
             vector=np.array(numbers, np.float32),
             reward=math.log1p(growth),
-            is_ruined=self.is_ruined or growth <= MIN_GROWTH - 1.0,
+            is_ruined=self.is_ruined or _is_ruin(growth),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -229,18 +221,24 @@ class Book:
         """Book a bar; one without an equity or a close that is a number leaves all as it is."""
         if not all(map(math.isfinite, (event.equity, *event.closes))):
             return
-        marked = self.preview(event.symbols, event.closes, event.start_s, event.equity)
-        for symbol, price in zip(event.symbols, event.closes, strict=True):
+        closes = list(zip(event.symbols, event.closes, strict=True))
+        equity, growth = float(event.equity), self._growth(float(event.equity))
+        for symbol, price in closes:
             held = self.holdings.get(symbol)
             if held is not None:
                 _, held.open_return, held.bars_held = self._at(symbol, price)
                 held.price, held.gain = float(price), 0.0
         if event.start_s // DAY_SECONDS != self.day:
             self.day, self.day_index = event.start_s // DAY_SECONDS, self.index
-        self.last_return = self._growth(marked.equity)
-        self.index *= 1.0 + self.last_return
+        self.last_return = growth
+        self.index *= 1.0 + growth
         self.peak_index = max(self.peak_index, self.index)
-        self.capital, self.is_ruined = marked.equity, marked.is_ruined
+        self.capital = equity
+        self.is_ruined = self.is_ruined or _is_ruin(growth)
+
+
+def _is_ruin(growth: float) -> bool:
+    return growth <= MIN_GROWTH - 1.0
 
 
 DEPOSIT_SHARE = 0.01

@@ -198,15 +198,15 @@ def test_ruin_is_booked_as_the_ledger_books_it_and_is_remembered():
     assert book.preview(("A",), (90.0,), 3 * HOUR).is_ruined
 
 
-def test_a_preview_changes_nothing_and_a_given_equity_wins():
+def test_a_preview_changes_nothing_and_the_equity_of_a_bar_wins():
     book = funded(100)
     book.fill("A", Decimal(1), Decimal(50))
     before = book.to_json()
     book.preview(("A",), (70.0,), HOUR)
     assert book.to_json() == before
-    marked = book.preview(("A",), (50.0,), HOUR, 101.0)
-    assert marked.vector[0] == pytest.approx(50 / 101)
-    assert marked.vector[-1] == pytest.approx(0.01)
+    book.apply(decided(HOUR, agent="a", symbols=("A",), closes=(50.0,), equity=101.0))
+    assert (book.capital, book.last_return) == (101.0, pytest.approx(0.01))
+    assert book.preview(("A",), (50.0,), 2 * HOUR).vector[-1] == pytest.approx(100 / 101 - 1)
 
 
 def test_a_book_reads_back_as_itself():
