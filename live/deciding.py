@@ -21,8 +21,8 @@ from jaxtrade.live.policy import Decision, OnnxPolicy
 from jaxtrade.live.rows import Row
 from jaxtrade.specs import BINDING_FLAGS, CLOCK_FIELDS, JaxtradeError, RiskLimits
 
-LONGEST_DECISION_NS = 1_000_000_000
-"""A decision that takes longer is not acted upon."""
+DEADLINE_NS = 1_000_000_000
+"""A decision that takes longer is not acted upon, unless the settings say otherwise."""
 
 MAX_FAILURES = 3
 """So many in a row and the agent may only reduce."""
@@ -64,7 +64,8 @@ class Made:
 class Decider:
     """A policy at work on `symbols`, which stand for those of its metadata, in their order.
 
-    `last_start_s` is the start of the last row that the policy has seen, None before the first.
+    last_start_s: start of the last row that the policy has seen, None before the first;
+    deadline_ns: a decision that takes longer is not acted upon.
 
     Usage:
         decider = Decider(OnnxPolicy("policy.onnx"), ("SPY",), limits=RiskLimits())
@@ -80,7 +81,7 @@ class Decider:
         symbols: tuple[str, ...],
         *,
         limits: RiskLimits,
-        longest_ns: int = LONGEST_DECISION_NS,
+        deadline_ns: int = DEADLINE_NS,
         timer: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
         """Raises JaxtradeError where the policy is of another number of symbols."""
@@ -97,7 +98,7 @@ class Decider:
         self.last_start_s: int | None = None
         self._closes: tuple[float, ...] = ()
         self._names = known.features.context
-        self._longest_ns, self._timer = longest_ns, timer
+        self.deadline_ns, self._timer = deadline_ns, timer
         self._bar = np.zeros((len(symbols), 5), np.float32)
         self._context = np.zeros(len(self._names), np.float32)
         self._clock = np.zeros(len(CLOCK_FIELDS), np.float32)
@@ -124,7 +125,7 @@ class Decider:
             problem = f"the policy failed: {type(error).__name__}: {text}"
             return self._held(row, weights, problem, self._timer() - started)
         took = self._timer() - started
-        if took > self._longest_ns:
+        if took > self.deadline_ns:
             return self._held(row, weights, f"the policy took {took / 1e9:.1f} s", took)
         made = self._made(row, decision, weights, took)
         if made is None:

@@ -26,7 +26,8 @@ Row = tuple[Bar, ...]
 class Rows:
     """Rows of `symbols` in the making.
 
-    refused: how many bars were not taken, by reason; dropped: rows that were never complete.
+    patience_ns: how long the rest of a row is waited for; refused: how many bars were not taken, by
+    reason; dropped: rows that were never complete.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Rows:
         self.symbols = symbols
         self.refused: dict[str, int] = {}
         self.dropped = 0
-        self._bar_seconds, self._patience_ns = bar_seconds, patience_ns
+        self._bar_seconds, self.patience_ns = bar_seconds, patience_ns
         self._waiting: dict[int, dict[str, Bar]] = {}
         self._since: dict[int, int] = {}
         self._last_start: int | None = None
@@ -47,7 +48,7 @@ class Rows:
     @property
     def due_ns(self) -> int | None:
         """When, by the steady clock, `expire` has something to do; None where nothing waits."""
-        return min(self._since.values()) + self._patience_ns if self._since else None
+        return min(self._since.values()) + self.patience_ns if self._since else None
 
     def add(self, bar: Bar, *, steady_ns: int) -> Row | None:
         """Take a finished bar; the row that it completes, if it does.
@@ -75,7 +76,7 @@ class Rows:
 
     def expire(self, steady_ns: int) -> tuple[int, ...]:
         """Drop the rows that have waited too long for a bar; their starts."""
-        limit = steady_ns - self._patience_ns
+        limit = steady_ns - self.patience_ns
         late = tuple(sorted(start for start, since in self._since.items() if since <= limit))
         for start in late:
             self._drop(start)

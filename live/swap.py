@@ -21,7 +21,9 @@ from jaxtrade.live.deciding import Decider, Made
 from jaxtrade.live.pointer import Bundle
 from jaxtrade.live.policy import OnnxPolicy
 from jaxtrade.live.rows import Row
-from jaxtrade.specs import BundleMetadata, JaxtradeError, RiskLimits
+from jaxtrade.live.sections import DecisionSettings
+from jaxtrade.live.settings import AgentSettings
+from jaxtrade.specs import BundleMetadata, JaxtradeError
 
 FAILURES_BACK = 2
 """Decisions in a row that fail, and the policy before takes over: one less than what makes an
@@ -46,6 +48,11 @@ class Seat:
         """Of its bundle."""
         return self.decider.policy.sha256
 
+    def use(self, agent: AgentSettings, decisions: DecisionSettings) -> None:
+        """Decide by these settings from the next decision on."""
+        self.decider.set_limits(agent.reviewed_by(self.decider.policy.metadata.limits))
+        self.decider.deadline_ns = round(decisions.deadline_s * 1e9)
+
 
 class Swapped(NamedTuple):
     """A policy has taken the place of another; for a `ModelSwapped` event."""
@@ -65,15 +72,14 @@ class Followed(NamedTuple):
 
 def prepare(
     bundle: Bundle,
-    symbols: tuple[str, ...],
+    agent: AgentSettings,
+    decisions: DecisionSettings,
     *,
-    limits: RiskLimits,
     like: BundleMetadata | None = None,
 ) -> Seat:
-    """A bundle that is whole and answers as it was exported; cold, for a thread.
+    """A bundle that is whole and answers as it was exported, for an agent; cold, for a thread.
 
-    symbols: what it is to trade, none for those of the bundle; like: the metadata of the policy
-    that trades, which it then has to fit.
+    like: the metadata of the policy that trades, which it then has to fit.
 
     Raises:
         JaxtradeError: it is damaged, of other symbols or bars, or answers otherwise.
@@ -84,10 +90,13 @@ def prepare(
             _require_fit(policy.metadata, like)
         if not golden.check(policy):
             raise JaxtradeError("has no golden answers: export the policy again")
-        symbols = symbols or policy.metadata.symbols
-        return Seat(name=bundle.name, decider=Decider(policy, symbols, limits=limits))
+        known = policy.metadata
+        decider = Decider(policy, agent.symbols or known.symbols, limits=known.limits)
     except JaxtradeError as error:
         raise JaxtradeError(f"{bundle.name}: {error}") from error
+    seat = Seat(name=bundle.name, decider=decider)
+    seat.use(agent, decisions)
+    return seat
 
 
 def _require_fit(given: BundleMetadata, like: BundleMetadata) -> None:
@@ -166,11 +175,11 @@ class ModelSlot:
             raise JaxtradeError(f"cannot roll back: {self.active.name} is the first policy here")
         self._goes_back = reason
 
-    def set_limits(self, limits: RiskLimits) -> None:
-        """Review targets by these limits from the next decision on, whoever decides."""
+    def use(self, agent: AgentSettings, decisions: DecisionSettings) -> None:
+        """Decide by these settings from the next decision on, whoever decides."""
         for seat in (self.active, self.previous, self.candidate):
             if seat is not None:
-                seat.decider.set_limits(limits)
+                seat.use(agent, decisions)
 
     def decide(self, row: Row, account: F32, *, mask: F32 | None = None) -> Made:
         """The decision to trade on, see `Decider.decide`."""
