@@ -126,7 +126,7 @@ class Stream:
     def _take_rates(self, books: Books, halves: list[float]) -> None:
         """What trading costs now, at half spreads over the middle."""
         each = zip(self.symbols, self._rates, halves, strict=True)
-        books.rates = {symbol: one._replace(edge=half) for symbol, one, half in each}
+        books.rates = {symbol: one._replace(edge=one.edge + half) for symbol, one, half in each}
 
     def next_ns(self, books: Books) -> int | None:
         """Now, if a quote waits; `NEVER` until one comes, None once no more will."""
