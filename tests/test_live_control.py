@@ -5,12 +5,12 @@ import json
 import math
 import socket
 import stat
+import threading
 
 import pytest
 
-from jaxtrade.live.control import COMMANDS, FILE, NotRunningError, ask
+from jaxtrade.live.control import COMMANDS, FILE, ControlServer, NotRunningError, ask
 from jaxtrade.specs import JaxtradeError
-from tests.live_controls import listening
 
 
 class Engine:
@@ -39,8 +39,24 @@ class Engine:
 
 @pytest.fixture
 def engine(tmp_path):
-    with listening(tmp_path, Engine()) as made:
-        yield made
+    """An engine that listens in a thread of its own, as another process would."""
+    made, loop, ready = Engine(), asyncio.new_event_loop(), threading.Event()
+    server = ControlServer(tmp_path, made)
+
+    def run():
+        loop.run_until_complete(server.start())
+        ready.set()
+        loop.run_forever()
+        loop.run_until_complete(server.stop())
+        loop.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert ready.wait(5)
+    yield made
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(5)
+    assert not (tmp_path / FILE).exists()
 
 
 def raw(folder, line: bytes) -> dict:
