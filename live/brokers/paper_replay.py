@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jaxtrade.live.bar_builder import SECOND_NS
 from jaxtrade.live.brokers.base import Instrument
 from jaxtrade.live.brokers.paper_books import Books, Events
 from jaxtrade.live.brokers.paper_matching import (
@@ -18,6 +17,7 @@ from jaxtrade.live.brokers.paper_matching import (
     touch,
 )
 from jaxtrade.live.brokers.paper_venue import PaperLedger, Venue, rates
+from jaxtrade.live.clock import SECOND_NS
 from jaxtrade.live.events import AccountState, Bar, Tick
 
 

@@ -27,6 +27,7 @@ from jaxtrade.live.brokers.paper_matching import (
     taken,
 )
 from jaxtrade.live.brokers.paper_venue import PaperLedger, instruments, rates
+from jaxtrade.live.clock import SECOND_NS
 from jaxtrade.live.events import AccountState, Bar, Side, Tick
 from jaxtrade.rules import Rules
 from jaxtrade.specs import JaxtradeError
@@ -95,7 +96,7 @@ class Stream:
         self._told: list[Tick | Bar] = []
         self._is_marked = False
         self._is_closed = False
-        self._mark_ns = round(mark_seconds * 1e9)
+        self._mark_ns = round(mark_seconds * SECOND_NS)
         self._wake: Callable[[], None] = lambda: None
 
     def push(self, tick: Tick) -> None:
@@ -185,11 +186,11 @@ class Stream:
         ]
         halves = [0.0 if q is None else (q.ask - q.bid) / (q.ask + q.bid) for q in quotes]
         elapsed_ns = books.at_ns - books.marked_ns if books.marked_ns else 0
-        day_ns = DAY_SECONDS * 10**9
+        day_ns = DAY_SECONDS * SECOND_NS
         columns = np.zeros((len(self.symbols), len(NAMES)), np.float32)
         moved = [now / then - 1.0 for now, then in zip(after, before, strict=True)]
         columns[:, 0:4] = np.asarray(moved)[:, None]
-        columns[:, 4] = elapsed_ns / 1e9 / YEAR_SECONDS
+        columns[:, 4] = elapsed_ns / SECOND_NS / YEAR_SECONDS
         columns[:, 5] = books.at_ns // day_ns != books.marked_ns // day_ns
         columns[:, 6] = columns[:, 7] = halves
         columns[:, 8] = before
