@@ -7,6 +7,8 @@ import asyncio
 import time
 from typing import Protocol
 
+SECOND_NS = 1_000_000_000
+
 
 class Clock(Protocol):
     """What time it is."""
@@ -54,7 +56,7 @@ class SimulatedClock:
 
     async def sleep(self, seconds: float) -> None:
         """Let time pass, and others work."""
-        self.advance(round(seconds * 1e9))
+        self.advance(round(seconds * SECOND_NS))
         await asyncio.sleep(0)
 
     def advance(self, nanoseconds: int) -> None:
