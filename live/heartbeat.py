@@ -29,11 +29,6 @@ class Heartbeat:
             self._socket.setblocking(False)
             self._socket.connect(("127.0.0.1", int(port)))
 
-    @property
-    def is_watched(self) -> bool:
-        """Whether there is a supervisor to be told."""
-        return self._socket is not None
-
     def beat(self) -> bool:
         """Say that the loop turns, at least once a second; false where nobody can hear it."""
         if self._socket is None:

@@ -256,7 +256,8 @@ def test_the_outbox_survives_a_restart_and_forgets_only_what_was_taken(journal, 
         assert (message.text, message.tries) == ("one", 1)
         assert outbox.failed("phone", message, NOON, retry_s=60.0) == 60.0
         outbox.delivered("phone", message)
-        assert outbox.num_waiting() == 1  # the mail
+        assert outbox.next_message("phone", NOON + 3600 * SECOND) is None
+        assert outbox.next_message("mail", NOON) is not None
 
 
 def test_a_journal_that_was_restored_from_a_backup_is_read_on(tmp_path):

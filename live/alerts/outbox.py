@@ -131,10 +131,6 @@ class Outbox:
             )
         return pause
 
-    def num_waiting(self) -> int:
-        """How many deliveries are still to be made."""
-        return int(self._db.execute("SELECT count(*) FROM deliveries").fetchone()[0])
-
     def close(self) -> None:
         """Close the file."""
         self._db.close()
