@@ -10,6 +10,7 @@ import threading
 import pytest
 
 from jaxtrade.live.control import COMMANDS, FILE, ControlServer, NotRunningError, ask
+from jaxtrade.live.heartbeat import PLACE
 from jaxtrade.specs import JaxtradeError
 
 
@@ -111,6 +112,16 @@ def test_a_request_that_is_none_is_refused(engine, tmp_path):
         request = {"token": token, "command": command, "arguments": arguments}
         assert said in raw(tmp_path, json.dumps(request).encode() + b"\n")["error"]
     assert engine.asked == []
+
+
+def test_who_is_told_to_stop_tells_its_supervisor(engine, tmp_path, monkeypatch):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as supervisor:
+        supervisor.bind(("127.0.0.1", 0))
+        supervisor.settimeout(5)
+        monkeypatch.setenv(PLACE, f"{supervisor.getsockname()[1]}:token")
+        ask(tmp_path, "pause", agent="", reason="")
+        ask(tmp_path, "stop", reason="maintenance")
+        assert supervisor.recv(100) == b"token last"
 
 
 def test_the_asker_checks_before_it_asks(tmp_path):
