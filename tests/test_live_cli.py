@@ -339,6 +339,20 @@ def test_help_names_every_subcommand(monkeypatch, capsys):
         assert f"  {name} " in said
 
 
+@pytest.mark.parametrize("command", ["logs", "train"])
+def test_what_an_installation_that_only_trades_lacks_is_named(home, command):
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('jax', 'pandas')))\n"
+        f"sys.argv = ['jaxtrade', {command!r}, 'x=out.csv']\n"
+        "from jaxtrade import cli; cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=home)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"jaxtrade: {command} needs ")
+    assert done.stderr.endswith("leaves out: install jaxtrade without --no-deps\n")
+    assert done.stderr.count("\n") == 1
+
+
 def test_the_kill_switch_starts_light():
     code = "import sys, jaxtrade.live.emergency; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
