@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
@@ -14,14 +13,13 @@ import pytest
 from jaxtrade.live import starting
 from jaxtrade.live.alerts import trial
 from jaxtrade.live.alerts.channels import ChannelError
-from jaxtrade.live.control import ControlServer
 from jaxtrade.live.events import CashMoved
 from jaxtrade.live.folders import account_folder
 from jaxtrade.live.journal import Journal
 from jaxtrade.live.latches import Latch, is_latched, set_latch
 from jaxtrade.live.settings import from_tree, read, write
 from jaxtrade.specs import JaxtradeError
-from tests.live_fakes import FileBroker
+from tests.live_fakes import FileBroker, served
 from tests.test_cli import fails, works
 
 
@@ -54,22 +52,9 @@ class Engine:
 @pytest.fixture
 def engine(account):
     """An engine that listens in a thread."""
-    made, loop, ready = Engine(), asyncio.new_event_loop(), threading.Event()
-    server = ControlServer(account, made)
-
-    def run():
-        loop.run_until_complete(server.start())
-        ready.set()
-        loop.run_forever()
-        loop.run_until_complete(server.stop())
-        loop.close()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert ready.wait(5)
-    yield made
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(5)
+    made = Engine()
+    with served(account, made):
+        yield made
 
 
 # Asking an engine

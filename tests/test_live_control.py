@@ -5,13 +5,13 @@ import json
 import math
 import socket
 import stat
-import threading
 
 import pytest
 
-from jaxtrade.live.control import COMMANDS, FILE, ControlServer, NotRunningError, ask
+from jaxtrade.live.control import COMMANDS, FILE, NotRunningError, ask
 from jaxtrade.live.heartbeat import PLACE
 from jaxtrade.specs import JaxtradeError
+from tests.live_fakes import served
 
 
 class Engine:
@@ -41,22 +41,9 @@ class Engine:
 @pytest.fixture
 def engine(tmp_path):
     """An engine that listens in a thread of its own, as another process would."""
-    made, loop, ready = Engine(), asyncio.new_event_loop(), threading.Event()
-    server = ControlServer(tmp_path, made)
-
-    def run():
-        loop.run_until_complete(server.start())
-        ready.set()
-        loop.run_forever()
-        loop.run_until_complete(server.stop())
-        loop.close()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert ready.wait(5)
-    yield made
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(5)
+    made = Engine()
+    with served(tmp_path, made):
+        yield made
     assert not (tmp_path / FILE).exists()
 
 
