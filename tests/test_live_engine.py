@@ -309,10 +309,12 @@ def test_a_rearm_without_an_engine_counts_at_its_next_start(trade, tmp_path, cap
     ran = trade(folder="lost", prepare=prepare)
     folder = tmp_path / "lost"
     assert ran.engine.account.state.trading is TradingState.HALTED
-    set_latch(folder, Latch.KILLED, "to be sure")
+    set_latch(folder, Latch.KILLED, "to be sure", flatten=True)
     assert from_journal(folder)["state"] is TradingState.KILLED
     emergency.rearm(folder=str(folder), reason="looked at it")
-    assert "what the journal had latched" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "what the journal had latched" in said
+    assert "wants another rearm" in said
     assert from_journal(folder)["state"] is TradingState.ACTIVE
     with recover(folder, clock=SimulatedClock(), run_id="test") as recovered:
         assert recovered.state.trading is TradingState.ACTIVE
