@@ -8,48 +8,19 @@ import numpy as np
 
 from jaxtrade.envs import EnvParams
 from jaxtrade.experiments.config import apply
-from jaxtrade.experiments.paper_joined import joined
 from jaxtrade.experiments.rundir import RunDirectory
 from jaxtrade.experiments.setup import build_setup, other_market
-from jaxtrade.live.brokers.paper import PaperBroker
-from jaxtrade.live.brokers.paper_faults import Faults
-from jaxtrade.live.brokers.paper_replay import Replay
 from jaxtrade.live.brokers.paper_venue import Venue
-from jaxtrade.live.clock import Clock
 from jaxtrade.market import Market
 
 
-def paper_broker(
-    runs: str | Path | Sequence[str | Path],
-    data_overrides: Sequence[str] = (),
-    *,
-    path: Path | str | None = None,
-    clock: Clock | None = None,
-    speed: float = 0.0,
-    with_quotes: bool = False,
-    moves_exits: bool = False,
-    faults: Faults | None = None,
-) -> PaperBroker:
-    """A paper account on the test span of a run, or on all of the data that the overrides name.
-
-    Of several runs, each with symbols of its own, the account trades all of them: it begins with
-    the sum of their deposits, where each has come to its test span, and ends with the first.
+def run_market(run: str | Path, data_overrides: Sequence[str] = ()) -> tuple[Market, EnvParams]:
+    """A run's market, and its environment's parameters on the rows to trade: its test span, or all
+    of the data that the overrides name.
 
     Raises:
-        JaxtradeError: no run, a setting that the policy is bound to was changed, or runs that do
-            not go together.
+        JaxtradeError: no run, or a setting that the policy is bound to was changed.
     """
-    folders = [runs] if isinstance(runs, str | Path) else list(runs)
-    venues = [venue(*run_market(run, data_overrides)) for run in folders]
-    place = venues[0] if len(venues) == 1 else joined(venues)
-    feed = Replay(place, moves_exits=moves_exits)
-    return PaperBroker(
-        feed, path=path, clock=clock, speed=speed, with_quotes=with_quotes, faults=faults
-    )
-
-
-def run_market(run: str | Path, data_overrides: Sequence[str] = ()) -> tuple[Market, EnvParams]:
-    """A run's market, and its environment's parameters on the rows to trade."""
     config = RunDirectory.open(run).read_config()
     setup = build_setup(config)
     if data_overrides:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxtrade.bars import clock_rows
+from jaxtrade.bars import DAY_SECONDS, clock_rows
 from jaxtrade.costs import Costs
 from jaxtrade.live.brokers.paper_venue import Venue
 from jaxtrade.margin import Margin
@@ -28,13 +28,15 @@ STANDING = ("half_spread_open", "half_spread_close", "price", "average_value", "
 def joined(venues: Sequence[Venue]) -> Venue:
     """The rows at which any of the venues has a bar, from where all have begun to the first end.
 
-    Rates and lots are each market's own; the deposit is the sum of all.
+    Rates and lots are each market's own; the deposit is the sum of all. One venue is itself.
 
     Raises:
         JaxtradeError: a symbol that is in two of them, bars of unequal length, rules that differ in
             how orders are filled, or no rows in common.
     """
     first = venues[0]
+    if len(venues) == 1:
+        return first
     symbols = tuple(symbol for each in venues for symbol in each.symbols)
     doubled = sorted({symbol for symbol in symbols if symbols.count(symbol) > 1})
     if doubled:
@@ -57,7 +59,7 @@ def joined(venues: Sequence[Venue]) -> Venue:
     names = {name for each in columns for name in each}
     table: dict[str, NDArray[np.floating]] = {name: _beside(name, columns, rows) for name in names}
     clock = clock_rows(starts, bar_seconds=first.bar_seconds)
-    days = starts // 86_400
+    days = starts // DAY_SECONDS
     table["years"] = clock[:, 2].astype(np.float64)
     table["new_day"] = (np.diff(days, prepend=days[:1] - 1) != 0).astype(np.float64)
     return Venue(

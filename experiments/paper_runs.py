@@ -22,7 +22,7 @@ def market_account(settings: LiveSettings, options: PaperOptions, path: Path) ->
         (run, options.overrides(name)): None for name, run in _runs(settings, options).items()
     }
     venues = [venue(*run_market(run, overrides)) for run, overrides in places]
-    replay = Replay(venues[0] if len(venues) == 1 else joined(venues))
+    replay = Replay(joined(venues))
     replay.advance(replay.open_books())  # compiles, before anybody waits for a sign of life
     return PaperBroker(
         replay,

@@ -262,6 +262,13 @@ def _call(name: str, **arguments: Any) -> None:
         raise typer.Exit(130) from None
 
 
+def _missing_package(error: Exception) -> str:
+    """What is not installed, where that is the error."""
+    name = error.name if isinstance(error, ModuleNotFoundError) else None
+    package = (name or "").partition(".")[0]
+    return "" if package == "jaxtrade" else package
+
+
 def main() -> None:
     """Run the command; an error is one line on standard error unless `--debug` is given."""
     if "--debug" in sys.argv[1:]:
@@ -274,7 +281,14 @@ def main() -> None:
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""
         sys.exit(f"jaxtrade: {named}{error.strerror or error}")
-    except Exception as error:  # a defect of ours: say so, without the traceback
+    except Exception as error:
+        package = _missing_package(error)
+        if package:
+            sys.exit(
+                f"jaxtrade: {sys.argv[1]} needs {package}, which an installation that only trades "
+                "leaves out: install jaxtrade without --no-deps"
+            )
+        # a defect of ours: say so, without the traceback
         text = " ".join(str(error).split())[:300]
         sys.exit(f"jaxtrade: unexpected {type(error).__name__}: {text} (--debug shows where)")
 

@@ -44,8 +44,7 @@ class Account:
     owners: desk of each symbol; closes: last close, or middle of the last quote; ranges: average
     range of a bar as a fraction of the price; told: what the broker said of the account last;
     reported: what it said to hold, by symbol; watch: told of market data, of history too;
-    is_connected, is_reconciling: of the session;
-    overdue: symbols whose positions have been without a stop for too long.
+    is_connected, is_reconciling: of the session.
     """
 
     settings: LiveSettings
@@ -82,6 +81,10 @@ class Account:
         closes = self.closes
         return {name: book.value(closes) for name, book in self.state.books.items()}
 
+    def worth_of(self, desk: Desk) -> float:
+        """Equity of one agent."""
+        return self.state.books[desk.name].value(self.closes)
+
     @functools.cached_property
     def _owner_names(self) -> dict[str, str]:
         return {symbol: desk.name for symbol, desk in self.owners.items()}
@@ -106,6 +109,11 @@ class Account:
             return state
         return max(state, TradingState.REDUCING, key=SEVERITY.index)
 
+    @property
+    def may_trade(self) -> bool:
+        """Whether anything at all is traded, if only to reduce."""
+        return self.trading not in (TradingState.HALTED, TradingState.KILLED)
+
     def is_reducing(self, desk: Desk) -> bool:
         """Whether an agent may only lower its exposure."""
         record = self.state.agents.get(desk.name)
@@ -127,8 +135,14 @@ class Account:
 
     def scene(self, desk: Desk, equity: float) -> Scene:
         """What an agent's orders are planned from."""
-        state, symbols = self.state, desk.symbols
-        quotes = self.quotes.known
+        entries = self.state.trades.entries() if desk.has_exits else {}
+        return self.scene_of(desk.symbols, equity, entries)
+
+    def scene_of(
+        self, symbols: Sequence[str], equity: float, entries: Mapping[str, float] | None = None
+    ) -> Scene:
+        """What orders of symbols are planned from."""
+        state, quotes = self.state, self.quotes.known
         return Scene(
             equity=equity,
             prices=self.closes,
@@ -137,8 +151,16 @@ class Account:
             instruments=self.instruments,
             now_ns=self.clock.wall_ns(),
             references={symbol: quotes[symbol].middle for symbol in symbols if symbol in quotes},
-            entries=state.trades.entries() if desk.has_exits else {},
+            entries=entries or {},
         )
+
+    async def histories(self, desk: Desk) -> list[tuple[Bar, ...]]:
+        """Finished bars of an agent's symbols, in their order; none where the broker has none."""
+        count = self.broker.capabilities.history_bars
+        return [
+            await self.broker.history(symbol, bar_seconds=desk.bar_seconds, count=count)
+            for symbol in (desk.symbols if count else ())
+        ]
 
     def see_quote(self, tick: Tick) -> bool:
         """Take in a quote; whether it is sane and may be acted upon."""

@@ -1,6 +1,6 @@
 """What people may ask of a running engine, by name; see `control.COMMANDS`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jaxtrade.live.desk import Desk
@@ -21,10 +21,7 @@ async def carry_out(engine: "Engine", name: str, arguments: Mapping[str, Any]) -
     now_ns = account.clock.wall_ns()
     match name:
         case "pause":
-            chosen = _desks(engine, arguments["agent"])
-            events = [AgentPaused(at_ns=now_ns, agent=d.name, reason=reason) for d in chosen]
-            account.books.observe(*events, durable=True)
-            return {"paused": [desk.name for desk in chosen]}
+            return {"paused": _pause(engine, _desks(engine, arguments["agent"]), reason)}
         case "resume":
             chosen = _desks(engine, arguments["agent"])
             for desk in chosen:
@@ -58,15 +55,19 @@ async def carry_out(engine: "Engine", name: str, arguments: Mapping[str, Any]) -
 async def _flatten(engine: "Engine", reason: str) -> dict[str, Any]:
     """Pause everyone and close every position of theirs at the market."""
     account = engine.account
-    now_ns = account.clock.wall_ns()
-    paused = [
-        AgentPaused(at_ns=now_ns, agent=name, reason=reason or "flatten") for name in account.desks
-    ]
-    account.books.observe(*paused, durable=True)
+    paused = _pause(engine, _desks(engine, ""), reason or "flatten")
     for symbol, desk in account.owners.items():
         if account.state.quantity(symbol):
             await engine.trading.close(desk, symbol)
-    return {"paused": list(account.desks)}
+    return {"paused": paused}
+
+
+def _pause(engine: "Engine", desks: Sequence[Desk], reason: str) -> list[str]:
+    """Let agents open nothing until they are resumed; their names."""
+    now_ns = engine.account.clock.wall_ns()
+    events = [AgentPaused(at_ns=now_ns, agent=desk.name, reason=reason) for desk in desks]
+    engine.account.books.observe(*events, durable=True)
+    return [desk.name for desk in desks]
 
 
 def _desks(engine: "Engine", name: str) -> list[Desk]:

@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from jaxtrade.live.heartbeat import Heartbeat
 from jaxtrade.specs import JaxtradeError, unknown_name
 from jaxtrade.storage import finite, write_atomic
 
@@ -137,7 +138,11 @@ class ControlServer:
         if name == "status":
             return self._controls.status()
         result = self._controls.command(str(name), checked)
-        return await result if inspect.isawaitable(result) else result
+        result = await result if inspect.isawaitable(result) else result
+        if name == "stop":  # should the end hang, the supervisor is not to start it again
+            with contextlib.closing(Heartbeat()) as heart:
+                heart.beat_last()
+        return result
 
 
 def _checked(name: object, arguments: object) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from jaxtrade.live.policy import Decision, OnnxPolicy
 from jaxtrade.live.rows import Row
 from jaxtrade.specs import BINDING_FLAGS, CLOCK_FIELDS, JaxtradeError, RiskLimits
 
-LONGEST_DECISION_NS = SECOND_NS
-"""A decision that takes longer is not acted upon, where no settings say otherwise."""
+DEADLINE_NS = SECOND_NS
+"""A decision that takes longer is not acted upon, unless the settings say otherwise."""
 
 NOT_FINITE = 1 << BINDING_FLAGS.index("not_finite")
 
@@ -57,8 +57,8 @@ class Made:
 class Decider:
     """A policy at work on `symbols`, which stand for those of its metadata, in their order.
 
-    last_start_s: start of the last row that the policy has seen, None before the first; longest_ns:
-    how long a decision may take and still be acted upon.
+    last_start_s: start of the last row that the policy has seen, None before the first;
+    deadline_ns: a decision that takes longer is not acted upon.
 
     Usage:
         decider = Decider(OnnxPolicy("policy.onnx"), ("SPY",), limits=RiskLimits())
@@ -90,7 +90,7 @@ class Decider:
         self.last_start_s: int | None = None
         self._closes: tuple[float, ...] = ()
         self._names = known.features.context
-        self.longest_ns, self._timer = LONGEST_DECISION_NS, timer
+        self.deadline_ns, self._timer = DEADLINE_NS, timer
         self._bar = np.zeros((len(symbols), 5), np.float32)
         self._context = np.zeros(len(self._names), np.float32)
         self._clock = np.zeros(len(CLOCK_FIELDS), np.float32)
@@ -117,7 +117,7 @@ class Decider:
             problem = f"the policy failed: {type(error).__name__}: {text}"
             return self._held(row, weights, problem, self._timer() - started)
         took = self._timer() - started
-        if took > self.longest_ns:
+        if took > self.deadline_ns:
             return self._held(row, weights, f"the policy took {took / 1e9:.1f} s", took)
         made = self._made(row, decision, weights, took)
         if made is None:

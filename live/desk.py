@@ -42,7 +42,7 @@ class Desk:
         self.rows = Rows(
             self.symbols,
             bar_seconds=self.decider.bar_seconds,
-            patience_ns=round(decisions.bar_wait_s * 1e9),
+            patience_ns=_patience_ns(decisions),
         )
         self.made: Made | None = None
         self.decided_ns: deque[int] = deque(maxlen=PATIENT_BARS + 1)
@@ -78,8 +78,8 @@ class Desk:
     def change(self, settings: AgentSettings, decisions: DecisionSettings) -> None:
         """Other settings, from the next decision on."""
         self.settings, self.decisions = settings, decisions
-        metadata = self.decider.policy.metadata
-        self.slot.set_limits(settings.reviewed_by(metadata.limits))
+        self.slot.use(settings, decisions)
+        self.rows.patience_ns = _patience_ns(decisions)
 
     def begin(
         self, histories: Sequence[Sequence[Bar]], carry: bytes | None, decided_s: int
@@ -170,6 +170,10 @@ class Desk:
             self.notes.append("what the policy remembered is not of its last decision")
             return False
         return True
+
+
+def _patience_ns(decisions: DecisionSettings) -> int:
+    return round(decisions.bar_wait_s * 1e9)
 
 
 def owners(desks: Mapping[str, Desk]) -> dict[str, Desk]:

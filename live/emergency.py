@@ -6,7 +6,7 @@ from pathlib import Path
 from jaxtrade.live.control import NotRunningError, ask
 from jaxtrade.live.folders import account_folder
 from jaxtrade.live.kill import kill as kill_account
-from jaxtrade.live.latches import Latch, is_latched, lift
+from jaxtrade.live.latches import Latch, is_latched, latched, lift
 from jaxtrade.specs import JaxtradeError
 
 
@@ -37,8 +37,14 @@ def rearm(*, folder: str | None, reason: str) -> None:
         print(f"trading is {answer.get('state', 'as before')}")
     except NotRunningError:
         said = _rearm_journal(path, reason) if reason.strip() else ""
+        killed = latched(path, Latch.KILLED)
         lifted = lift(path, reason)
         print(f"lifted: {' '.join(lifted) or 'no file'}{said}")
+        if killed is not None and killed.flatten and said:
+            print(
+                "what was closed while no engine ran is compared at its next start: where "
+                "engine.external is halt it halts then, and wants another rearm"
+            )
 
 
 def _rearm_journal(path: Path, reason: str) -> str:

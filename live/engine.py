@@ -1,7 +1,7 @@
 """The engine of one account: events in, orders out, one at a time, in one thread.
 
-    engine = Engine(settings, recovered, broker)
-    await engine.run()                    # until it is stopped, or a replay ends
+    engine = make_engine(settings, recovered, broker)  # of `run`
+    await engine.run()                                 # until it is stopped, or a replay ends
 
 Broker, clock and people (through `control`) all come in by one lock, first come first served, so
 every handler sees a state that nobody else is changing. Nothing is polled: what has to happen by a
@@ -68,7 +68,7 @@ class Engine:
         self.swaps = Swaps(account)
         self.session = Session(account, beat)
         self.trading = Trading(account)
-        self.governor = Governor(account, self.trading, folder)
+        self.governor = Governor(account, folder)
         self.house = House(self, beat)
         self._builders = self._make_builders()
         self._one_at_a_time = asyncio.Lock()
@@ -325,11 +325,6 @@ class Engine:
                 for bar in builder.close_due(now):
                     self.account.watch(bar)
                     await self._see_bar(bar)
-
-    def builder_due_ns(self) -> list[int]:
-        """When, by the steady clock, such bars will be due."""
-        dues = {builder.due_ns for builder in self._builders.values()}
-        return [due for due in dues if due is not None]
 
     def data_age_s(self) -> float | None:
         """Since the last bar or quote, by the steady clock; None before the first."""

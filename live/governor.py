@@ -22,7 +22,6 @@ from jaxtrade.live.events import (
 from jaxtrade.live.latches import Latch, is_latched, latched, lift, set_latch
 from jaxtrade.live.settings import LiveSettings, changed, write
 from jaxtrade.live.state import SEVERITY
-from jaxtrade.live.trading import Trading
 from jaxtrade.live.worth import Worth
 from jaxtrade.specs import JaxtradeError
 
@@ -38,9 +37,8 @@ NEARLY = 1e-9
 class Governor:
     """The trading state of one account."""
 
-    def __init__(self, account: Account, trading: Trading, folder: Path) -> None:
+    def __init__(self, account: Account, folder: Path) -> None:
         self._account = account
-        self._trading = trading
         self._folder = folder
         self.is_flattening = False
         self._closed_ns = 0
@@ -206,7 +204,7 @@ class Governor:
     def _use(self, settings: LiveSettings) -> None:
         account = self._account
         account.settings = settings
-        account.rates.limits = settings.guard
+        account.rates.limits = account.quotes.limits = settings.guard
         for name, desk in account.desks.items():
             desk.change(settings.agents[name], settings.decisions)
 

@@ -14,6 +14,9 @@ from collections.abc import Callable, Mapping
 PLACE = "JAXTRADE_HEARTBEAT"
 """Environment variable with port:token."""
 
+_LAST = b" last"
+"""Behind the token in a beat that says so."""
+
 
 class Heartbeat:
     """The engine's side. Without a supervisor it does nothing."""
@@ -29,17 +32,19 @@ class Heartbeat:
             self._socket.setblocking(False)
             self._socket.connect(("127.0.0.1", int(port)))
 
-    @property
-    def is_watched(self) -> bool:
-        """Whether there is a supervisor to be told."""
-        return self._socket is not None
-
     def beat(self) -> bool:
         """Say that the loop turns, at least once a second; false where nobody can hear it."""
+        return self._send(self._token)
+
+    def beat_last(self) -> bool:
+        """Say that it was told to end, so that it is not started again, however it ends."""
+        return self._send(self._token + _LAST)
+
+    def _send(self, beat: bytes) -> bool:
         if self._socket is None:
             return False
         try:
-            self._socket.send(self._token)
+            self._socket.send(beat)
         except OSError:  # the supervisor is gone, or the machine is out of buffers
             return False
         return True
@@ -65,23 +70,29 @@ class Listener(asyncio.DatagramProtocol):
             lambda: self, local_addr=("127.0.0.1", 0)
         )
 
-    def expect(self, heard: Callable[[], None]) -> Mapping[str, str]:
-        """The environment of a process whose beats call `heard`."""
+    def expect(
+        self, heard: Callable[[], None], heard_last: Callable[[], None]
+    ) -> Mapping[str, str]:
+        """The environment of a process whose beats call `heard`, and `heard_last` once it was told
+        to end.
+        """
         if self._transport is None:
             raise RuntimeError("expect: call listen first")
         token = secrets.token_urlsafe(16)
-        self._heard[token.encode()] = heard
+        self._heard |= {token.encode(): heard, token.encode() + _LAST: heard_last}
         port = self._transport.get_extra_info("sockname")[1]
         return {PLACE: f"{port}:{token}"}
 
     def forget(self, environment: Mapping[str, str]) -> None:
         """Expect no more of the process with this environment."""
-        self._heard.pop(environment[PLACE].partition(":")[2].encode(), None)
+        token = environment[PLACE].partition(":")[2].encode()
+        for beat in (token, token + _LAST):
+            self._heard.pop(beat, None)
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         """A beat of whoever knows one of the tokens."""
-        for token, heard in self._heard.items():
-            if hmac.compare_digest(token, data):
+        for beat, heard in self._heard.items():
+            if hmac.compare_digest(beat, data):
                 heard()
 
     def error_received(self, exc: Exception) -> None:

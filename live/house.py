@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from jaxtrade.live.clock import SystemClock
 from jaxtrade.live.execution import SECOND
 from jaxtrade.live.journal import JournalError
-from jaxtrade.live.journal_files import back_up as back_up_file
 from jaxtrade.live.pace import Sweep
 from jaxtrade.live.positions import PositionStatus
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
 TURN_S = 0.25
 """At least so often there is a look at deadlines and latches, and a sign of life."""
-
 
 PATIENCE_NS = 60 * SECOND
 """How long a look may be held up by something else before there is no sign of life any more."""
@@ -81,6 +79,7 @@ class House:
         await engine.governor.flatten()
         engine.swaps.look()
         await self._protect()
+        await engine.trading.close_strays()
         self._expire_rows()
         self.save(only_if_due=True)
         self._back_up()
@@ -95,8 +94,10 @@ class House:
 
     async def _compare(self) -> None:
         self._compared_ns = self._machine.steady_ns()
-        if self._engine.account.is_connected:
-            await self._engine.session.compare()
+        engine = self._engine
+        if engine.account.is_connected:
+            await engine.session.compare()
+            await engine.trading.undo(engine.session.outside)
 
     def _is_compare_due(self, now: int) -> bool:
         session = self._engine.session
@@ -156,15 +157,8 @@ class House:
         self._backed_up_ns = now
 
         async def back_up() -> None:
-            path = account.books.journal.path
             try:
-                await asyncio.to_thread(
-                    back_up_file,
-                    path,
-                    path.parent / "backups",
-                    at_ns=self._machine.wall_ns(),
-                    kept=settings.keep_backups,
-                )
+                await asyncio.to_thread(account.books.journal.backup, kept=settings.keep_backups)
             except (JournalError, OSError, sqlite3.Error) as error:
                 account.books.trouble = f"backup: {error}"
 

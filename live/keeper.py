@@ -63,7 +63,7 @@ class Keeper:
         self.restarts = 0
 
     async def keep(self) -> int:
-        """Start it and start it again, until it ends with 0 or was told to.
+        """Start it and start it again, until it ends with 0 or was told to; its last exit code.
 
         Raises:
             CrashLoopError: it ended badly too often.
@@ -104,7 +104,11 @@ class Keeper:
     async def _run_once(self) -> int:
         """The exit code of one process; one that hangs is killed."""
         self._heard.clear()
-        expected = self._listener.expect(self._heard.set) if self.program.has_heartbeat else {}
+        expected = (
+            self._listener.expect(self._heard.set, self._note_end)
+            if self.program.has_heartbeat
+            else {}
+        )
         try:
             # a session of its own: Ctrl-C in a terminal reaches the supervisor alone, who passes it
             # on in order
@@ -124,7 +128,9 @@ class Keeper:
                 self._listener.forget(expected)
 
     async def _listen(self, ended: asyncio.Task[int]) -> None:
-        """Return when the process has ended; kill it when it was silent for too long."""
+        """Return when the process has ended; kill it when it was silent for too long. One that was
+        told to end may be so for as long as an orderly end takes.
+        """
         patience = self._settings.start_s
         while not ended.done():
             heard = asyncio.create_task(self._heard.wait())
@@ -139,10 +145,17 @@ class Keeper:
             self._has_lived |= self._heard.is_set()
             self._heard.clear()
             patience = self._settings.heartbeat_s * self._settings.missed
+            if self._is_ending:
+                patience = max(patience, self._settings.stop_s)
+
+    def _note_end(self) -> None:
+        """It was told to end, by whomever."""
+        self._is_ending = True
+        self._heard.set()
 
     async def end(self) -> None:
         """Ask it to end, wait, and kill it if it does not."""
-        self._is_ending = True
+        self._note_end()
         process = self._process
         if process is None or process.returncode is not None:
             return

@@ -8,7 +8,8 @@ the engine was silent, or has not done it in time.
 It needs neither the engine nor its journal.
 
 An account on paper is a file, so an engine that is stopped in the middle of writing to it holds up
-this process too, until the supervisor has killed that engine: three heartbeats.
+this process too, until the supervisor has killed that engine: after three heartbeats or, where it
+was told to stop, after `stop_s`.
 """
 
 import asyncio

@@ -8,7 +8,7 @@ they are.
 import dataclasses
 import math
 
-from jaxtrade.specs import JaxtradeError
+from jaxtrade.build import require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,10 +73,10 @@ class GuardLimits:
             "turnover_per_day",
         ):
             value = getattr(self, name)
-            _require(value > 0, name, value, "a number above 0, .inf for no limit")
+            require(value > 0, name, value, "a number above 0, .inf for no limit")
         for name in ("margin_rate", "collar_ranges", "max_frozen_s", "max_spread_ratio"):
             value = getattr(self, name)
-            _require(0 <= value < math.inf, name, value, "0 (off) or more")
+            require(0 <= value < math.inf, name, value, "0 (off) or more")
         for name in (
             "orders_per_minute_symbol",
             "orders_per_minute_agent",
@@ -85,8 +85,8 @@ class GuardLimits:
             "orders_per_day",
         ):
             value = getattr(self, name)
-            _require(isinstance(value, int) and value >= 1, name, value, "a whole number above 0")
-        _require(0 <= self.worst_move <= 1, "worst_move", self.worst_move, "a fraction, 0 to 1")
+            require(isinstance(value, int) and value >= 1, name, value, "a whole number above 0")
+        require(0 <= self.worst_move <= 1, "worst_move", self.worst_move, "a fraction, 0 to 1")
 
     @property
     def margin_per_value(self) -> float:
@@ -121,12 +121,12 @@ class Protections:
     def __post_init__(self) -> None:
         for name in ("max_drawdown", "max_daily_loss"):
             value = getattr(self, name)
-            _require(0 < value <= 1, name, value, "a fraction of equity above 0, 1 for off")
+            require(0 < value <= 1, name, value, "a fraction of equity above 0, 1 for off")
         for name in ("cooldown_s", "stop_cooldown_s", "stop_guard_window_s", "stop_guard_lock_s"):
             value = getattr(self, name)
-            _require(0 <= value <= _LONGEST_S, name, value, "seconds, 0 to those of ten years")
+            require(0 <= value <= _LONGEST_S, name, value, "seconds, 0 to those of ten years")
         trades = self.stop_guard_trades
-        _require(
+        require(
             isinstance(trades, int) and 0 <= trades <= MOST_TRADES,
             "stop_guard_trades",
             trades,
@@ -137,8 +137,3 @@ class Protections:
 MOST_TRADES = 200
 
 _LONGEST_S = 10 * 366 * 86_400.0
-
-
-def _require(good: bool, name: str, value: object, right: str) -> None:
-    if not good:
-        raise JaxtradeError(f"{name} is {value!r}: give {right}")

@@ -29,13 +29,7 @@ _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "task
 """What a record has without `extra`."""
 
 
-def start_logging(
-    folder: Path | str,
-    name: str,
-    settings: LogSettings,
-    *,
-    secrets: tuple[str, ...] = (),
-) -> "Logs":
+def start_logging(folder: Path | str, name: str, settings: LogSettings) -> "Logs":
     """Send all that this process logs to FOLDER/logs/NAME.jsonl; the result ends it.
 
     Raises:
@@ -52,7 +46,7 @@ def start_logging(
         )
     except OSError as error:
         raise JaxtradeError(f"cannot write {path}: {error.strerror}") from error
-    file.setFormatter(JsonLines(Redaction(secrets)))
+    file.setFormatter(JsonLines(Redaction()))
     logs = Logs(file)
     logs.attach(settings.level)
     return logs

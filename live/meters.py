@@ -1,4 +1,4 @@
-"""Counters and durations of the running engine, cheap enough for every tick."""
+"""Durations of the running engine, cheap enough for every tick."""
 
 import math
 from array import array
@@ -23,18 +23,3 @@ class Meter:
         if not kept:
             return math.nan
         return kept[max(math.ceil(len(kept) * percent / 100) - 1, 0)]
-
-
-class Counters:
-    """How often things happened, by name."""
-
-    def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
-
-    def add(self, name: str, count: int = 1) -> None:
-        """One more, or several."""
-        self._counts[name] = self._counts.get(name, 0) + count
-
-    def as_dict(self) -> dict[str, int]:
-        """All of them."""
-        return dict(self._counts)

@@ -52,8 +52,9 @@ _IN_FLIGHT = (OrderStatus.SUBMITTING, OrderStatus.SUBMITTED)
 class External(enum.StrEnum):
     """What becomes of a position that came from outside.
 
-    ADOPT: it is its symbol's agent's; FLATTEN: it is named for closing; HALT: trading halts, until
-    a person has looked. It is booked, and told, in every case.
+    ADOPT: it is its symbol's agent's, and the next decision starts from it; FLATTEN: it is traded
+    away at once; HALT: trading halts, until a person has looked. It is booked, and told, in every
+    case.
     """
 
     ADOPT = "adopt"
@@ -79,15 +80,15 @@ class Findings:
 
     events: to be journalled and applied, `Reconciled` the last; mismatches: what is proved not to
     agree, one line each; pending: what may be, likewise; orphans: orders that work at the broker
-    and are not ours to keep, to be cancelled; excess: signed units by symbol that came from outside
-    and are to be closed; again_s: when to look again, None for whenever it is due anyway.
+    and are not ours to keep, to be cancelled; outside: symbols in which somebody else has traded;
+    again_s: when to look again, None for whenever it is due anyway.
     """
 
     events: tuple[Event, ...]
     mismatches: tuple[str, ...]
     pending: tuple[str, ...]
     orphans: tuple[OpenOrder, ...]
-    excess: Mapping[str, Decimal]
+    outside: tuple[str, ...]
     again_s: float | None
 
 
@@ -155,7 +156,7 @@ class _Comparison:
         self.mismatches: list[str] = []
         self.pending: list[str] = []
         self.orphans: list[OpenOrder] = []
-        self.excess: dict[str, Decimal] = {}
+        self.outside: dict[str, None] = {}
         self.waits_ns: list[int] = []
 
     def fills(self) -> None:
@@ -181,7 +182,7 @@ class _Comparison:
         if order is not None:
             self.after[order.cid] = advance(self._order(order), fill)
             return
-        self._outside(fill.symbol, more)
+        self.outside[fill.symbol] = None
         self.mismatches.append(
             f"{fill.symbol}: {fill.side} {fill.quantity} at {fill.price} was traded from outside "
             f"(execution {fill.execution_id})"
@@ -260,7 +261,7 @@ class _Comparison:
 
     def findings(self) -> Findings:
         """What was found."""
-        if self.excess and self.terms.external is External.HALT:
+        if self.outside and self.terms.external is External.HALT:
             self.events.append(
                 TradingStateChanged(
                     at_ns=self.now_ns,
@@ -281,7 +282,7 @@ class _Comparison:
             mismatches=tuple(self.mismatches),
             pending=tuple(self.pending),
             orphans=tuple(self.orphans),
-            excess=self.excess if self.terms.external is External.FLATTEN else {},
+            outside=tuple(self.outside),
             again_s=min(self.waits_ns) / 1e9 if self.waits_ns else None,
         )
 
@@ -326,11 +327,9 @@ class _Comparison:
 
     def _adjust(self, symbol: str, difference: Decimal) -> None:
         owner = self.terms.owners.get(symbol) or self.state.owner(symbol)
-        if self.terms.external is External.FLATTEN:
-            owner = ""
         held = {position.symbol: position.price for position in self.snapshot.positions}
         price = self.terms.prices.get(symbol) or held.get(symbol, 0.0)
-        self._outside(symbol, difference)
+        self.outside[symbol] = None
         self.events.append(
             PositionAdjusted(
                 at_ns=self.now_ns,
@@ -368,9 +367,6 @@ class _Comparison:
 
     def _move(self, symbol: str, quantity: Decimal) -> None:
         self.moved[symbol] = EXACT.add(self.moved.get(symbol, NONE), quantity)
-
-    def _outside(self, symbol: str, quantity: Decimal) -> None:
-        self.excess[symbol] = EXACT.add(self.excess.get(symbol, NONE), quantity)
 
 
 def _sane(snapshot: Snapshot) -> Snapshot:

@@ -51,7 +51,7 @@ def make_engine(
     """
     books = Bookkeeper(recovered.state, recovered.journal)
     desks = {
-        name: Desk(agent, first_seat(settings, agent, recovered.state), settings.decisions)
+        name: Desk(agent, first_seat(settings, name, recovered.state), settings.decisions)
         for name, agent in settings.agents.items()
     }
     account = Account(

@@ -23,7 +23,6 @@ from jaxtrade.live.events import (
     BrokerConnected,
     BrokerDisconnected,
     CashMoved,
-    TradingState,
 )
 from jaxtrade.live.execution import SECOND
 from jaxtrade.live.executions import EXACT
@@ -52,8 +51,8 @@ class Session:
     """One account's connection; `beat` is called while it waits.
 
     compared_ns, again_ns: by the steady clock, when state and broker were compared last, and when
-    that is to be done again before its time, 0 for not; excess: signed units by symbol that came
-    from outside and are to be closed; is_lost: set while there is no connection.
+    that is to be done again before its time, 0 for not; outside: symbols in which the last
+    comparison found that somebody else has traded; is_lost: set while there is no connection.
     """
 
     def __init__(self, account: Account, beat: Callable[[], object]) -> None:
@@ -64,7 +63,7 @@ class Session:
         self._is_closing = False
         self.compared_ns = 0
         self.again_ns = 0
-        self.excess: dict[str, Decimal] = {}
+        self.outside: tuple[str, ...] = ()
         self.is_lost = asyncio.Event()
 
     async def open(self) -> list[tuple[Desk, Row]]:
@@ -162,6 +161,7 @@ class Session:
         )
         if len(found.events) > 1 or found.mismatches != account.state.mismatches:
             books.observe(*found.events, durable=True)
+        self.outside = found.outside
         self.again_ns = 0
         if found.again_s is not None:
             self.again_ns = self.compared_ns + round(found.again_s * SECOND)
@@ -197,7 +197,7 @@ class Session:
                 return
 
     async def _clean(self, found: reconcile.Findings) -> None:
-        """Cancel orders that are not ours to keep, and close what came from outside."""
+        """Cancel orders that are not ours to keep."""
         account = self._account
         try:
             for order in found.orphans:
@@ -207,8 +207,6 @@ class Session:
                     await account.broker.cancel_all_orders(order.symbol)
         except NotConnectedError as error:
             self.lost(str(error))
-        if found.excess:
-            self.excess = dict(found.excess)
 
     def _terms(self) -> reconcile.Terms:
         """How to compare. What is closed without an order of ours while nothing is traded, by the
@@ -216,7 +214,7 @@ class Session:
         """
         account = self._account
         external = reconcile.External(account.settings.engine.external)
-        if self._is_closing or account.trading in (TradingState.HALTED, TradingState.KILLED):
+        if self._is_closing or not account.may_trade:
             external = reconcile.External.ADOPT
         return reconcile.Terms(
             external=external,
@@ -300,15 +298,12 @@ class Session:
     async def _begin(self, desk: Desk) -> Row | None:
         """Bring an agent up to date."""
         account = self._account
-        histories: list[tuple[Bar, ...]] = []
-        count = account.broker.capabilities.history_bars
-        for symbol in desk.symbols if count else ():
-            bars = await account.broker.history(symbol, bar_seconds=desk.bar_seconds, count=count)
-            histories.append(bars)
+        histories = await account.histories(desk)
+        for bars in histories:
             for bar in bars[-KEPT_BARS:]:
                 account.watch(bar)
             if bars:
-                account.closes.setdefault(symbol, bars[-1].close)
+                account.closes.setdefault(bars[-1].symbol, bars[-1].close)
         try:
             return self._if_current(desk, self._taken_up(desk, histories))
         except Exception as error:  # a policy may fail in any way, and only its agent stops
@@ -334,7 +329,7 @@ class Session:
         if row is None:
             return None
         end_s = row[0].start_s + 2 * desk.bar_seconds
-        if self._account.clock.wall_ns() < end_s * 1_000_000_000:
+        if self._account.clock.wall_ns() < end_s * SECOND:
             return row
         desk.slot.see([row])
         desk.rows.begin_after(desk.decider.last_start_s)

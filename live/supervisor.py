@@ -6,7 +6,8 @@ A process with a heartbeat that is silent for `missed` beats is killed: it hangs
 is its start. One that ends badly is started again after a pause that doubles; after
 `max_restarts` within `window_s` it is not, the latch HALTED is set and people are told. Positions
 keep the stops that they have at the broker. An engine that refuses to start at all, because of a
-setting, is not started again. The order to end, SIGTERM or Ctrl-C, is passed on.
+setting, is not started again, nor is one that people have told to end. The order to end, SIGTERM or
+Ctrl-C, is passed on.
 
 Exit codes: 0 stopped in order, or the engine was done; 1 wrong settings; 75 halted.
 """
@@ -100,20 +101,20 @@ class Supervisor:
         """Run one program for as long as it may."""
         program = keeper.program
         try:
-            code = await keeper.keep()
+            why, code = f"ended with {await keeper.keep()}", 0
         except CrashLoopError as error:
             log.critical("given up", extra={"program": program.name, "why": str(error)})
             if program.is_vital:
                 set_latch(self._folder, Latch.HALTED, str(error))
             level = "critical" if program.is_vital else "error"
             post(self._folder, level, str(error), f"crash-loop:{program.name}")
-            code = HALTED_CODE
+            why, code = "is given up", HALTED_CODE
         except (StartError, OSError) as error:
             log.critical("cannot start", extra={"program": program.name, "why": str(error)})
             post(self._folder, "critical", str(error), f"start:{program.name}")
-            code = REFUSED_CODE
+            why, code = "cannot start", REFUSED_CODE
         if program.is_vital:
-            self.stop(f"{program.name} ended with {code}", code)
+            self.stop(f"{program.name} {why}", code)
 
     async def _tell_systemd(self) -> None:
         """READY once everything has been started, then signs of life while all are well."""

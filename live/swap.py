@@ -22,7 +22,8 @@ from jaxtrade.live.pointer import Bundle
 from jaxtrade.live.policy import OnnxPolicy
 from jaxtrade.live.rows import Row
 from jaxtrade.live.sections import DecisionSettings
-from jaxtrade.specs import BundleMetadata, JaxtradeError, RiskLimits
+from jaxtrade.live.settings import AgentSettings
+from jaxtrade.specs import BundleMetadata, JaxtradeError
 
 FAILURES_BACK = 2
 """Decisions in a row that fail, and the policy before takes over; one less than what makes an agent
@@ -35,17 +36,24 @@ RECENT_ROWS = 256
 @dataclasses.dataclass(kw_only=True)
 class Seat:
     """A policy in its place: name, a version or a file; shadowed: bars that it has decided on
-    without trading.
+    without trading; failures_back: decisions in a row that fail, and the policy before takes over.
     """
 
     name: str
     decider: Decider
     shadowed: int = 0
+    failures_back: int = FAILURES_BACK
 
     @property
     def sha256(self) -> str:
         """Of its bundle."""
         return self.decider.policy.sha256
+
+    def use(self, agent: AgentSettings, decisions: DecisionSettings) -> None:
+        """Decide by these settings from the next decision on."""
+        self.decider.set_limits(agent.reviewed_by(self.decider.policy.metadata.limits))
+        self.decider.deadline_ns = round(decisions.deadline_s * 1e9)
+        self.failures_back = min(FAILURES_BACK, max(decisions.max_failures - 1, 1))
 
 
 class Swapped(NamedTuple):
@@ -66,15 +74,14 @@ class Followed(NamedTuple):
 
 def prepare(
     bundle: Bundle,
-    symbols: tuple[str, ...],
+    agent: AgentSettings,
+    decisions: DecisionSettings,
     *,
-    limits: RiskLimits,
     like: BundleMetadata | None = None,
 ) -> Seat:
-    """A bundle that is whole and answers as it was exported; cold, for a thread.
+    """A bundle that is whole and answers as it was exported, for an agent; cold, for a thread.
 
-    symbols: what it is to trade, none for those of the bundle; like: the metadata of the policy
-    that trades, which it then has to fit.
+    like: the metadata of the policy that trades, which it then has to fit.
 
     Raises:
         JaxtradeError: it is damaged, of other symbols or bars, or answers otherwise.
@@ -85,10 +92,13 @@ def prepare(
             _require_fit(policy.metadata, like)
         if not golden.check(policy):
             raise JaxtradeError("has no golden answers: export the policy again")
-        symbols = symbols or policy.metadata.symbols
-        return Seat(name=bundle.name, decider=Decider(policy, symbols, limits=limits))
+        known = policy.metadata
+        decider = Decider(policy, agent.symbols or known.symbols, limits=known.limits)
     except JaxtradeError as error:
         raise JaxtradeError(f"{bundle.name}: {error}") from error
+    seat = Seat(name=bundle.name, decider=decider)
+    seat.use(agent, decisions)
+    return seat
 
 
 def _require_fit(given: BundleMetadata, like: BundleMetadata) -> None:
@@ -116,7 +126,6 @@ class ModelSlot:
         self.candidate: Seat | None = None
         self.shadow_bars = shadow_bars
         self.rejected: set[str] = set()
-        self._failures_back, self._longest_ns = FAILURES_BACK, active.decider.longest_ns
         self._recent: deque[Row] = deque(maxlen=RECENT_ROWS)
         self._goes_back = ""
 
@@ -136,7 +145,6 @@ class ModelSlot:
         if rows and last is not None and last < rows[0][0].start_s and len(rows) == RECENT_ROWS:
             raise JaxtradeError(f"{seat.name}: its history ends too early: warm it up again")
         seat.decider.see(rows)
-        seat.decider.longest_ns = self._longest_ns
         self.candidate = seat
 
     def reject(self, sha256: str) -> None:
@@ -146,7 +154,7 @@ class ModelSlot:
     def turn(self) -> Swapped | None:
         """Between two bars: change places, where there is a reason to; what was changed to."""
         back = self._goes_back
-        if not back and self.active.decider.failures >= self._failures_back:
+        if not back and self.active.decider.failures >= self.active.failures_back:
             back = f"{self.active.name} failed {self.active.decider.failures} times in a row"
         if back and self.previous is not None and not self.previous.decider.failures:
             self.reject(self.active.sha256)
@@ -169,17 +177,10 @@ class ModelSlot:
             raise JaxtradeError(f"cannot roll back: {self.active.name} is the first policy here")
         self._goes_back = reason
 
-    def set_limits(self, limits: RiskLimits) -> None:
-        """Review targets by these limits from the next decision on, whoever decides."""
+    def use(self, agent: AgentSettings, decisions: DecisionSettings) -> None:
+        """Decide by these settings from the next decision on, whoever decides."""
         for seat in self._seats():
-            seat.decider.set_limits(limits)
-
-    def set_decisions(self, decisions: DecisionSettings) -> None:
-        """From the next decision on: how long one may take, and when too many have failed."""
-        self._failures_back = min(FAILURES_BACK, max(decisions.max_failures - 1, 1))
-        self._longest_ns = round(decisions.deadline_s * 1e9)
-        for seat in self._seats():
-            seat.decider.longest_ns = self._longest_ns
+            seat.use(agent, decisions)
 
     def decide(self, row: Row, account: F32, *, mask: F32 | None = None) -> Made:
         """The decision to trade on, see `Decider.decide`."""

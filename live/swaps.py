@@ -9,16 +9,17 @@ import contextlib
 
 from jaxtrade.live.account import Account
 from jaxtrade.live.brokers.base import NotConnectedError
+from jaxtrade.live.buffers import F32
 from jaxtrade.live.clock import SystemClock
 from jaxtrade.live.desk import Desk
 from jaxtrade.live.events import Bar, ModelRefused, ModelSwapped
 from jaxtrade.live.pointer import Bundle, Pointer, Shelf
 from jaxtrade.live.records import AgentRecord
 from jaxtrade.live.rows import Row, rows_of
-from jaxtrade.live.settings import AgentSettings, LiveSettings
+from jaxtrade.live.settings import LiveSettings
 from jaxtrade.live.state import State
-from jaxtrade.live.swap import Followed, Seat, prepare
-from jaxtrade.specs import JaxtradeError, RiskLimits
+from jaxtrade.live.swap import Seat, prepare
+from jaxtrade.specs import JaxtradeError
 
 SHELF = "bundles"
 """Folder of the account with copies of what was traded with."""
@@ -27,28 +28,23 @@ LOOK_NS = 2_000_000_000
 """Between two looks at what the settings point at."""
 
 
-def first_seat(settings: LiveSettings, agent: AgentSettings, state: State) -> Seat:
+def first_seat(settings: LiveSettings, name: str, state: State) -> Seat:
     """The policy that an agent begins with: after a restart the one it had, else its model.
 
     Raises:
         JaxtradeError: there is none, or it is not whole.
     """
+    agent, decisions = settings.agents[name], settings.decisions
     shelf = Shelf(settings.path / SHELF)
-    known = state.agents.get(agent.name)
+    known = state.agents.get(name)
     if known is not None and known.sha256:
         try:
-            return _seat(shelf.find(known.sha256, name=known.model), agent)
+            return prepare(shelf.find(known.sha256, name=known.model), agent, decisions)
         except JaxtradeError:  # then what the setting points at, as at the first start
             pass
     bundle = Pointer(agent.model, registry=settings.registry).read()
     shelf.keep(bundle)
-    return _seat(bundle, agent)
-
-
-def _seat(bundle: Bundle, agent: AgentSettings) -> Seat:
-    seat = prepare(bundle, agent.symbols, limits=RiskLimits())
-    seat.decider.set_limits(agent.reviewed_by(seat.decider.policy.metadata.limits))
-    return seat
+    return prepare(bundle, agent, decisions)
 
 
 class Swaps:
@@ -129,12 +125,11 @@ class Swaps:
             durable=True,
         )
 
-    def follow(self, desk: Desk, row: Row, vector: object) -> Followed | None:
+    def follow(self, desk: Desk, row: Row, vector: F32) -> None:
         """Let the policies that do not trade see a row, once its orders are on their way."""
-        followed = desk.slot.follow(row, vector)  # type: ignore[arg-type]
+        followed = desk.slot.follow(row, vector)
         if followed is not None and followed.refused:
             self._refuse(desk, followed.name, followed.refused)
-        return followed
 
     async def close(self) -> None:
         """Leave what is being prepared."""
@@ -163,7 +158,7 @@ class Swaps:
             name = bundle.name
             if not is_asked and not desk.slot.wants(bundle.sha256):
                 return
-            histories = await self._histories(desk)
+            histories = await self._account.histories(desk)
             seat = await asyncio.to_thread(self._warmed, desk, bundle, histories)
             self._shelf.keep(bundle)
             desk.slot.offer(seat)
@@ -175,19 +170,9 @@ class Swaps:
 
     def _warmed(self, desk: Desk, bundle: Bundle, histories: list[tuple[Bar, ...]]) -> Seat:
         like = desk.decider.policy.metadata
-        seat = prepare(bundle, desk.symbols, limits=RiskLimits(), like=like)
-        limits = desk.settings.reviewed_by(seat.decider.policy.metadata.limits)
-        seat.decider.set_limits(limits)
+        seat = prepare(bundle, desk.settings, desk.decisions, like=like)
         seat.decider.warm(rows_of(histories))
         return seat
-
-    async def _histories(self, desk: Desk) -> list[tuple[Bar, ...]]:
-        broker = self._account.broker
-        count = broker.capabilities.history_bars
-        return [
-            await broker.history(symbol, bar_seconds=desk.bar_seconds, count=count)
-            for symbol in (desk.symbols if count else ())
-        ]
 
     def _refuse(self, desk: Desk, model: str, reason: str) -> None:
         now_ns = self._account.clock.wall_ns()

@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jaxtrade.live import exits, planning
 from jaxtrade.live.account import Account
+from jaxtrade.live.brokers.base import NotConnectedError
 from jaxtrade.live.desk import Desk
 from jaxtrade.live.events import (
     AgentPaused,
@@ -21,18 +22,23 @@ from jaxtrade.live.events import (
     TradingState,
     TradingStateChanged,
 )
+from jaxtrade.live.execution import SECOND
 from jaxtrade.live.guard import check
 from jaxtrade.live.journal import Carry, JournalError
 from jaxtrade.live.orders import Order, OrderStatus, decision_key, make_cid
 from jaxtrade.live.protections import day_of
+from jaxtrade.live.reconcile import External
 from jaxtrade.live.rows import Row
-from jaxtrade.live.scene import Plan
+from jaxtrade.live.scene import Plan, Terms
 
-DENIED_NS = 60_000_000_000
+DENIED_NS = 60 * SECOND
 """Within which a refusal of the same kind is journalled once."""
 
 REPAIR_NS = 250_000_000
 """Within which exits that a broker refuses are sent again once."""
+
+STRAY_NS = 3 * SECOND
+"""Between two orders that are to close what nobody here has."""
 
 
 class Trading:
@@ -46,6 +52,7 @@ class Trading:
         self.waiting: set[str] = set()
         self._told_ns: dict[tuple[str, str, str], int] = {}
         self._repaired_ns: dict[str, int] = {}
+        self._strays_ns: dict[str, int] = {}
 
     async def decide(self, desk: Desk, row: Row) -> NDArray[np.float32]:
         """The one decision of an agent on a row of bars, and the orders that it leads to; the
@@ -64,7 +71,8 @@ class Trading:
                 await account.execution.cancel(order, "not filled in time")
         plan, verdict = Plan(), made.held
         if not made.held:
-            plan = self._plan(desk, 0.0 if marked.is_ruined else marked.equity)
+            targets = dict(zip(symbols, made.target, strict=True))
+            plan = self._plan(desk, targets, 0.0 if marked.is_ruined else marked.equity)
             verdict = "" if plan.intents or plan.cancels or plan.waiting else "held"
         worth = account.worth()
         allowed, denied = self._review(plan.intents, worth)
@@ -88,22 +96,13 @@ class Trading:
 
     async def replan(self, desk: Desk, symbol: str) -> None:
         """Once more towards the last target of a symbol, after an order has made way."""
-        account = self._account
         target = desk.target(symbol)
         self.waiting.discard(symbol)
         if target is None or desk.made is None or desk.made.held:
             return
-        desk.attempts[symbol] = desk.attempts.get(symbol, 0) + 1
-        equity = account.state.books[desk.name].value(account.closes)
-        plan = planning.plan(
-            account.terms(desk),
-            {symbol: target},
-            account.scene(desk, equity),
-            start_s=desk.made.start_s,
-            attempt=desk.attempts[symbol],
-            is_reducing=account.is_reducing(desk),
-        )
-        await self.carry_out(plan)
+        number = desk.attempts[symbol] = desk.attempts.get(symbol, 0) + 1
+        equity = self._account.worth_of(desk)
+        await self.carry_out(self._plan(desk, {symbol: target}, equity, attempt=number))
 
     async def protect(self, desk: Desk, symbol: str, *, is_overdue: bool = False) -> None:
         """Give a position the stop and the target that it is to have, or close it."""
@@ -112,11 +111,10 @@ class Trading:
             return
         if account.trading is TradingState.KILLED:  # what is held then, a person has left so
             return
-        equity = account.state.books[desk.name].value(account.closes)
         plan = exits.exits(
             account.terms(desk),
             symbol,
-            account.scene(desk, equity),
+            account.scene(desk, account.worth_of(desk)),
             start_s=self._start_s(desk),
             attempt=self._attempt(desk, symbol),
             is_overdue=is_overdue,
@@ -148,16 +146,48 @@ class Trading:
     async def close(self, desk: Desk, symbol: str, *, leg: Leg = Leg.CLOSE) -> None:
         """Close a position at the market."""
         account = self._account
-        equity = account.state.books[desk.name].value(account.closes)
         plan = exits.close(
             account.terms(desk),
             symbol,
-            account.scene(desk, equity),
+            account.scene(desk, account.worth_of(desk)),
             start_s=self._start_s(desk),
             attempt=self._attempt(desk, symbol),
             leg=leg,
         )
         await self.carry_out(plan)
+
+    async def undo(self, symbols: Iterable[str]) -> None:
+        """Where the settings say so, trade back to the last target what others have traded."""
+        account = self._account
+        if account.settings.engine.external != External.FLATTEN or not account.may_trade:
+            return
+        for symbol in symbols:
+            desk = account.owners.get(symbol)
+            if desk is not None:
+                await self.replan(desk, symbol)
+
+    async def close_strays(self) -> None:
+        """Where the settings say so, close what is held in symbols that no agent has."""
+        account, book = self._account, self._account.state.books.get("")
+        is_on = account.settings.engine.external == External.FLATTEN and account.may_trade
+        if book is None or not is_on:
+            return
+        now = account.clock.steady_ns()
+        for symbol, held in list(book.holdings.items()):
+            since = self._strays_ns.get(symbol)
+            if symbol in account.owners or (since is not None and now - since < STRAY_NS):
+                continue
+            self._strays_ns[symbol] = now
+            account.closes.setdefault(symbol, held.price)
+            if symbol not in account.instruments:
+                try:
+                    known = await account.broker.instruments((symbol,))
+                except NotConnectedError:
+                    return
+                account.instruments |= {each.symbol: each for each in known}
+            scene = account.scene_of((symbol,), account.equity)
+            start_s = scene.now_ns // SECOND
+            await self.carry_out(exits.close(Terms(agent=""), symbol, scene, start_s=start_s))
 
     async def carry_out(self, plan: Plan) -> None:
         """Review a plan and carry out what is left of it."""
@@ -188,19 +218,17 @@ class Trading:
                 self.waiting.add(symbol)
                 await self._account.execution.cancel(order, "the price has moved")
 
-    def pause(self, desk: Desk, reason: str) -> None:
-        """Let an agent open nothing until it is resumed."""
-        self._account.books.observe(*self._pause(desk, reason), durable=True)
-
-    def _plan(self, desk: Desk, equity: float) -> Plan:
-        account, made = self._account, desk.made
-        assert made is not None
-        targets = dict(zip(desk.symbols, made.target, strict=True))
+    def _plan(
+        self, desk: Desk, targets: Mapping[str, float], equity: float, *, attempt: int = 0
+    ) -> Plan:
+        """What leads to targets, exposures by symbol, that were decided last."""
+        account = self._account
         return planning.plan(
             account.terms(desk),
             targets,
             account.scene(desk, equity),
-            start_s=made.start_s,
+            start_s=self._start_s(desk),
+            attempt=attempt,
             is_reducing=account.is_reducing(desk),
         )
 

@@ -1,5 +1,9 @@
-"""What holds in every test: warnings are errors (pyproject.toml), no large captured constants."""
+"""What holds in every test: warnings are errors (pyproject.toml), no large captured constants.
 
+And what is costly to make and shared by tests of several files, made once.
+"""
+
+import itertools
 import os
 import pathlib
 
@@ -16,3 +20,26 @@ def data_folder() -> pathlib.Path:
     if not folder:
         pytest.skip("JAXTRADE_DATA is not set: no real bars")
     return pathlib.Path(folder)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    """A market, its rows, and a bundle that trades on nearly every bar: `live_runs.World`."""
+    from tests.live_runs import make_world
+
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture
+def trade(world, tmp_path):
+    """Run an engine over the world, with faults; settings by keyword."""
+    from tests.live_runs import paper_of, run, settings_of
+
+    accounts = itertools.count()
+
+    def traded(faults=None, prepare=None, broker=None, folder="", **tree):
+        broker = broker or paper_of(world.market, world.params, faults=faults)
+        folder = tmp_path / (folder or f"account{next(accounts)}")
+        return run(settings_of(folder, world.bundle, **tree), broker, prepare=prepare)
+
+    return traded

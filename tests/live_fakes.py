@@ -1,13 +1,16 @@
-"""A broker in a file, for processes that must not load the paper broker; it fills at once.
+"""A broker in a file, for processes that must not load the paper broker, and a door to an engine.
 
-Its state is the orders that work and the positions that are held. What goes wrong is listed in
-`faults`, one for each request: not_connected, hangs, incomplete, error. `slow_closes` counts
-closing orders that stay where they are. With a clock, every request takes a second of it.
+The broker fills at once. Its state is the orders that work and the positions that are held. What
+goes wrong is listed in `faults`, one for each request: not_connected, hangs, incomplete, error.
+`slow_closes` counts closing orders that stay where they are. With a clock, every request takes a
+second of it.
 """
 
 import asyncio
+import contextlib
 import json
 import pathlib
+import threading
 from decimal import Decimal
 
 from jaxtrade.live.brokers.base import (
@@ -17,6 +20,7 @@ from jaxtrade.live.brokers.base import (
     Position,
     Snapshot,
 )
+from jaxtrade.live.control import ControlServer
 
 
 class FileBroker:
@@ -96,3 +100,26 @@ class FileBroker:
 
 def make(settings, *, role):
     return FileBroker(settings.broker.options["path"], role)
+
+
+@contextlib.contextmanager
+def served(folder, controls):
+    """Somebody listens in a folder, in a thread of its own, as another process would."""
+    loop, ready = asyncio.new_event_loop(), threading.Event()
+    server = ControlServer(folder, controls)
+
+    def run():
+        loop.run_until_complete(server.start())
+        ready.set()
+        loop.run_forever()
+        loop.run_until_complete(server.stop())
+        loop.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert ready.wait(5)
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(5)

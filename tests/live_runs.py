@@ -2,7 +2,11 @@
 
 import asyncio
 import dataclasses
+import inspect
 from pathlib import Path
+from typing import NamedTuple
+
+import pytest
 
 from jaxtrade.envs import EnvParams, make
 from jaxtrade.experiments.paper import venue
@@ -10,7 +14,7 @@ from jaxtrade.live.brokers.paper import PaperBroker
 from jaxtrade.live.brokers.paper_replay import Replay
 from jaxtrade.live.clock import SimulatedClock
 from jaxtrade.live.engine import Engine
-from jaxtrade.live.events import BarDecided, Event
+from jaxtrade.live.events import BarDecided, Event, OrderInitialized
 from jaxtrade.live.export import export_policy
 from jaxtrade.live.recovery import recover
 from jaxtrade.live.run import make_engine
@@ -23,6 +27,17 @@ from tests.bundles import fitted, metadata_of, network_policy
 SPEC = FeatureSpec(names=("log_return", "rsi"), window=8)
 FIRST = 200
 """The first row that is traded: the policy is warm by then."""
+
+BARS = 260
+"""Of a world."""
+
+
+class World(NamedTuple):
+    """A market, its rows to trade, and a bundle that trades on nearly every bar."""
+
+    market: Market
+    params: EnvParams
+    bundle: Path
 
 
 @dataclasses.dataclass
@@ -66,6 +81,14 @@ def params_of(market: Market, first: int = FIRST, **options) -> EnvParams:
     return params
 
 
+def make_world(folder: Path, seed: int = 0, symbol: str = "SYNTH") -> World:
+    market = small_market(BARS, seed=seed)
+    spec = dataclasses.replace(market.spec, symbols=(symbol,))
+    market = dataclasses.replace(market, spec=spec)
+    bundle = write_bundle(folder, market, seed=seed, name=f"{symbol}.onnx")
+    return World(market, params_of(market), bundle)
+
+
 def settings_of(folder: Path, bundle: Path, **tree) -> LiveSettings:
     tree = {"agents": {"main": {"model": str(bundle)}}, "broker": {"kind": "paper"}} | tree
     return from_tree({"name": "test", "folder": str(folder)} | tree)
@@ -92,3 +115,38 @@ def run(settings: LiveSettings, broker, *, prepare=None, kept: type[Event] = Eve
             prepare(engine)
         asyncio.run(engine.run())
     return Ran(engine, events)
+
+
+def after(engine, count, do, kind=object):
+    """Do something with the event once the engine has dealt with so many of a kind."""
+    deal_with, left = engine.deal_with, count
+
+    async def dealt_with(event):
+        nonlocal left
+        await deal_with(event)
+        if isinstance(event, kind):
+            left -= 1
+            if left == 0:
+                result = do(event)
+                if inspect.isawaitable(result):
+                    await result
+
+    engine.deal_with = dealt_with
+
+
+def assert_the_books_agree(ran: Ran, *, rel: float = 1e-9) -> None:
+    """Units and cash are the broker's, and no order was sent under another's id."""
+    state, broker = ran.engine.account.state, ran.engine.account.broker
+
+    async def ask():
+        await broker.connect()
+        return await broker.snapshot()
+
+    there = asyncio.run(ask())
+    held = {each.symbol: each.quantity for each in there.positions if each.quantity}
+    assert {s: p.quantity for s, p in state.positions.items() if p.quantity} == held
+    assert sum(float(book.cash) for book in state.books.values()) == pytest.approx(
+        there.cash, rel=rel
+    )
+    sent = [event.cid for event in ran.of(OrderInitialized)]
+    assert len(sent) == len(set(sent))

@@ -1,7 +1,5 @@
 """Several agents on one account, and the exits that guard their positions."""
 
-import dataclasses
-
 import pytest
 
 from jaxtrade.experiments.paper import venue
@@ -20,23 +18,13 @@ from jaxtrade.live.events import (
 )
 from jaxtrade.live.positions import PositionStatus
 from jaxtrade.specs import JaxtradeError
-from tests.live_runs import paper_of, params_of, run, settings_of, small_market, write_bundle
-
-BARS = 240
+from tests.live_runs import BARS, FIRST, make_world, paper_of, run, settings_of
 
 
 @pytest.fixture(scope="module")
-def worlds(tmp_path_factory):
+def worlds(world, tmp_path_factory):
     """Two markets with a bundle each."""
-    folder = tmp_path_factory.mktemp("worlds")
-    made = []
-    for number, symbol in enumerate(("ONE", "TWO")):
-        market = small_market(BARS, seed=number)
-        spec = dataclasses.replace(market.spec, symbols=(symbol,))
-        market = dataclasses.replace(market, spec=spec)
-        bundle = write_bundle(folder, market, seed=number, name=f"{symbol}.onnx")
-        made.append((market, params_of(market), bundle))
-    return made
+    return [world, make_world(tmp_path_factory.mktemp("other"), seed=1, symbol="TWO")]
 
 
 def broker_of(worlds):
@@ -56,10 +44,10 @@ def test_two_agents_trade_side_by_side_each_with_its_own_money(worlds, tmp_path)
     settings = settings_of(tmp_path, worlds[0][2], agents=agents_of(worlds, (0.25, 0.5)))
     ran = run(settings, broker_of(worlds))
     by_agent = {name: [e for e in ran.decisions if e.agent == name] for name in ("one", "two")}
-    assert [len(each) for each in by_agent.values()] == [BARS - 200, BARS - 200]
+    assert [len(each) for each in by_agent.values()] == [BARS - FIRST, BARS - FIRST]
     assert by_agent["one"][0].equity == pytest.approx(50_000.0)
     assert by_agent["two"][0].equity == pytest.approx(100_000.0)
-    owner = {"ONE": "one", "TWO": "two"}
+    owner = {"SYNTH": "one", "TWO": "two"}
     intents = [event.intent for event in ran.of(OrderInitialized)]
     assert {(each.symbol, each.agent) for each in intents} == set(owner.items())
     state = ran.engine.account.state
@@ -98,7 +86,7 @@ def test_limits_of_the_account_hold_over_all_agents(worlds, tmp_path):
 
 def test_a_symbol_has_one_owner(worlds, tmp_path):
     twice = agents_of([worlds[0], worlds[0]])
-    with pytest.raises(JaxtradeError, match="ONE is traded by one and two"):
+    with pytest.raises(JaxtradeError, match="SYNTH is traded by one and two"):
         run(settings_of(tmp_path, worlds[0][2], agents=twice), broker_of(worlds))
 
 
@@ -131,12 +119,12 @@ def test_a_stop_that_is_missing_is_placed_again_or_the_position_closed(worlds, t
     bare = []
 
     def watch(engine):
-        bare.append(engine.account.status_of("ONE") is PositionStatus.UNPROTECTED)
+        bare.append(engine.account.status_of("SYNTH") is PositionStatus.UNPROTECTED)
 
     ran = guarded(worlds, tmp_path, Faults(**{fault: 3}), watch)
     assert any(bare)
     assert not bare[-1]
-    assert ran.engine.account.status_of("ONE") is not PositionStatus.UNPROTECTED
+    assert ran.engine.account.status_of("SYNTH") is not PositionStatus.UNPROTECTED
     if fault == "reject_exits":
         assert len(ran.of(OrderRejected)) >= 3
     stops = [e.intent for e in ran.of(OrderInitialized) if e.intent.leg is Leg.STOP_LOSS]

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
@@ -14,14 +13,13 @@ import pytest
 from jaxtrade.live import starting
 from jaxtrade.live.alerts import trial
 from jaxtrade.live.alerts.channels import ChannelError
-from jaxtrade.live.control import ControlServer
 from jaxtrade.live.events import CashMoved
 from jaxtrade.live.folders import account_folder
 from jaxtrade.live.journal import Journal
 from jaxtrade.live.latches import Latch, is_latched, set_latch
 from jaxtrade.live.settings import from_tree, read, write
 from jaxtrade.specs import JaxtradeError
-from tests.live_fakes import FileBroker
+from tests.live_fakes import FileBroker, served
 from tests.test_cli import fails, works
 
 
@@ -54,22 +52,9 @@ class Engine:
 @pytest.fixture
 def engine(account):
     """An engine that listens in a thread."""
-    made, loop, ready = Engine(), asyncio.new_event_loop(), threading.Event()
-    server = ControlServer(account, made)
-
-    def run():
-        loop.run_until_complete(server.start())
-        ready.set()
-        loop.run_forever()
-        loop.run_until_complete(server.stop())
-        loop.close()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert ready.wait(5)
-    yield made
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(5)
+    made = Engine()
+    with served(account, made):
+        yield made
 
 
 # Asking an engine
@@ -337,6 +322,20 @@ def test_help_names_every_subcommand(monkeypatch, capsys):
     said = works(monkeypatch, capsys, "--help")
     for name in ("live", "status", "pause", "resume", "set", "kill", "rearm", "swap", "rollback"):
         assert f"  {name} " in said
+
+
+@pytest.mark.parametrize("command", ["logs", "train"])
+def test_what_an_installation_that_only_trades_lacks_is_named(home, command):
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('jax', 'pandas')))\n"
+        f"sys.argv = ['jaxtrade', {command!r}, 'x=out.csv']\n"
+        "from jaxtrade import cli; cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=home)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"jaxtrade: {command} needs ")
+    assert done.stderr.endswith("leaves out: install jaxtrade without --no-deps\n")
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_kill_switch_starts_light():

@@ -5,12 +5,13 @@ import json
 import math
 import socket
 import stat
-import threading
 
 import pytest
 
-from jaxtrade.live.control import COMMANDS, FILE, ControlServer, NotRunningError, ask
+from jaxtrade.live.control import COMMANDS, FILE, NotRunningError, ask
+from jaxtrade.live.heartbeat import PLACE
 from jaxtrade.specs import JaxtradeError
+from tests.live_fakes import served
 
 
 class Engine:
@@ -40,22 +41,9 @@ class Engine:
 @pytest.fixture
 def engine(tmp_path):
     """An engine that listens in a thread of its own, as another process would."""
-    made, loop, ready = Engine(), asyncio.new_event_loop(), threading.Event()
-    server = ControlServer(tmp_path, made)
-
-    def run():
-        loop.run_until_complete(server.start())
-        ready.set()
-        loop.run_forever()
-        loop.run_until_complete(server.stop())
-        loop.close()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert ready.wait(5)
-    yield made
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(5)
+    made = Engine()
+    with served(tmp_path, made):
+        yield made
     assert not (tmp_path / FILE).exists()
 
 
@@ -111,6 +99,16 @@ def test_a_request_that_is_none_is_refused(engine, tmp_path):
         request = {"token": token, "command": command, "arguments": arguments}
         assert said in raw(tmp_path, json.dumps(request).encode() + b"\n")["error"]
     assert engine.asked == []
+
+
+def test_who_is_told_to_stop_tells_its_supervisor(engine, tmp_path, monkeypatch):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as supervisor:
+        supervisor.bind(("127.0.0.1", 0))
+        supervisor.settimeout(5)
+        monkeypatch.setenv(PLACE, f"{supervisor.getsockname()[1]}:token")
+        ask(tmp_path, "pause", agent="", reason="")
+        ask(tmp_path, "stop", reason="maintenance")
+        assert supervisor.recv(100) == b"token last"
 
 
 def test_the_asker_checks_before_it_asks(tmp_path):

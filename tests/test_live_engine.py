@@ -42,54 +42,7 @@ from jaxtrade.live.run import make_engine
 from jaxtrade.live.starting import _place
 from jaxtrade.live.view import line
 from jaxtrade.specs import JaxtradeError
-from tests.live_runs import (
-    paper_of,
-    params_of,
-    run,
-    settings_of,
-    small_market,
-    write_bundle,
-)
-
-BARS = 230
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """A market, its rows, and a bundle that trades on nearly every bar."""
-    folder = tmp_path_factory.mktemp("world")
-    market = small_market(BARS)
-    return market, params_of(market), write_bundle(folder, market)
-
-
-@pytest.fixture
-def trade(world, tmp_path):
-    """Run an engine over the world, with faults; settings by keyword."""
-    market, params, bundle = world
-    accounts = itertools.count()
-
-    def traded(faults=None, prepare=None, broker=None, folder="", **tree):
-        broker = broker or paper_of(market, params, faults=faults or Faults())
-        folder = tmp_path / (folder or f"account{next(accounts)}")
-        return run(settings_of(folder, bundle, **tree), broker, prepare=prepare)
-
-    return traded
-
-
-def after(engine, count, do):
-    """Do something once the engine has dealt with so many events."""
-    deal_with, dealt = engine.deal_with, [0]
-
-    async def dealt_with(event):
-        await deal_with(event)
-        dealt[0] += 1
-        if dealt[0] == count:
-            result = do()
-            if asyncio.iscoroutine(result):
-                await result
-
-    engine.deal_with = dealt_with
-
+from tests.live_runs import BARS, FIRST, after, paper_of, settings_of, write_bundle
 
 # Connecting
 
@@ -113,7 +66,7 @@ def test_a_broker_that_refuses_connections_is_waited_for(trade):
 
     ran = trade(prepare=prepare)
     assert len(ran.of(BrokerConnected)) > 1
-    assert len({event.start_s for event in ran.decisions}) == len(ran.decisions) == BARS - 200
+    assert len({event.start_s for event in ran.decisions}) == len(ran.decisions) == BARS - FIRST
 
 
 def test_an_account_of_which_nothing_is_known_is_not_shared_out(trade):
@@ -193,7 +146,7 @@ def test_a_bar_that_was_decided_on_at_the_start_is_not_decided_on_again(trade):
     ran = trade(prepare=prepare)
     starts = [event.start_s for event in ran.decisions]
     assert starts[0] == late[0].start_s
-    assert len(starts) == len(set(starts)) == BARS - 200 + 1
+    assert len(starts) == len(set(starts)) == BARS - FIRST + 1
 
 
 def test_no_event_is_dealt_with_once_it_was_told_to_stop(trade):
@@ -245,7 +198,7 @@ def test_a_kill_that_the_disk_refuses_to_note_cancels_all_the_same(trade, monkey
     said = []
 
     def prepare(engine):
-        async def kill():
+        async def kill(event):
             with pytest.raises(JaxtradeError, match="the disk is full"):
                 await engine.governor.kill("now", flatten=True)
             said.append(engine.account.state.trading)
@@ -275,19 +228,19 @@ def test_whoever_changes_the_state_orders_follow(trade, world, state, left):
     def prepare(engine):
         account = engine.account
 
-        def change():
+        def change(event):
             now_ns = account.clock.wall_ns()
             told = TradingStateChanged(at_ns=now_ns, state=state, reason="test", is_latched=True)
             account.books.observe(told)
 
-        def look():
+        def look(event):
             if any(p.quantity for p in account.state.positions.values()):
                 seen.append({o.intent.leg for o in account.state.working_orders()})
 
         after(engine, 40, change)
         after(engine, 70, look)
 
-    agent = {"model": str(world[2]), "stop_loss": 0.2, "take_profit": 0.5}
+    agent = {"model": str(world.bundle), "stop_loss": 0.2, "take_profit": 0.5}
     ran = trade(prepare=prepare, agents={"main": agent}, engine={"unprotected_s": 1e6})
     changed = next(e for e in ran.of(TradingStateChanged))
     later = [e.intent for e in ran.of(OrderInitialized) if e.at_ns > changed.at_ns]
@@ -307,7 +260,7 @@ def test_exits_of_one_start_never_take_the_key_of_another(trade, world):
     denied = []
 
     def prepare(engine):
-        async def protect():
+        async def protect(event):
             desk = engine.account.desks["main"]
             for _ in range(2):
                 await engine.trading.close(desk, market.spec.symbols[0])
@@ -327,7 +280,7 @@ def test_a_cancel_that_a_restart_left_unanswered_is_asked_for_again(trade, world
     left = []
 
     def leave(engine):
-        def cancel():
+        def cancel(event):
             orders = engine.account.state.working_orders()
             if orders:
                 order, now_ns = orders[0], engine.account.clock.wall_ns()
@@ -351,15 +304,17 @@ def test_a_rearm_without_an_engine_counts_at_its_next_start(trade, tmp_path, cap
         told = TradingStateChanged(
             at_ns=1, state=TradingState.HALTED, reason="max_drawdown", is_latched=True
         )
-        after(engine, 20, lambda: engine.account.books.observe(told))
+        after(engine, 20, lambda event: engine.account.books.observe(told))
 
     ran = trade(folder="lost", prepare=prepare)
     folder = tmp_path / "lost"
     assert ran.engine.account.state.trading is TradingState.HALTED
-    set_latch(folder, Latch.KILLED, "to be sure")
+    set_latch(folder, Latch.KILLED, "to be sure", flatten=True)
     assert from_journal(folder)["state"] is TradingState.KILLED
     emergency.rearm(folder=str(folder), reason="looked at it")
-    assert "what the journal had latched" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "what the journal had latched" in said
+    assert "wants another rearm" in said
     assert from_journal(folder)["state"] is TradingState.ACTIVE
     with recover(folder, clock=SimulatedClock(), run_id="test") as recovered:
         assert recovered.state.trading is TradingState.ACTIVE
@@ -374,7 +329,7 @@ def test_what_a_stop_has_flattened_does_not_surprise_the_next_start(trade, world
     broker = paper_of(market, params)
 
     def prepare(engine):
-        def stop():
+        def stop(event):
             if engine.account.state.quantity(market.spec.symbols[0]):
                 engine.stop("enough")
 
@@ -391,12 +346,12 @@ def test_what_a_stop_has_flattened_does_not_surprise_the_next_start(trade, world
 
 def test_a_model_that_came_while_the_line_was_down_is_looked_at_again(trade, world, tmp_path):
     model = tmp_path / "model.onnx"
-    model.write_bytes(world[2].read_bytes())
+    model.write_bytes(world.bundle.read_bytes())
 
     def prepare(engine):
         broker, tries = engine.account.broker, itertools.count()
 
-        async def look():
+        async def look(event):
             history = broker.history
 
             async def breaking(symbol, **how):
@@ -405,7 +360,7 @@ def test_a_model_that_came_while_the_line_was_down_is_looked_at_again(trade, wor
                 return await history(symbol, **how)
 
             broker.history = breaking
-            write_bundle(tmp_path, world[0], seed=7, name="model.onnx")
+            write_bundle(tmp_path, world.market, seed=7, name="model.onnx")
             for _ in range(2):
                 engine.swaps._looked_ns = -(10**12)
                 engine.swaps.look()
@@ -423,7 +378,7 @@ def test_a_model_that_came_while_the_line_was_down_is_looked_at_again(trade, wor
     assert (
         not trade(broker=broker, agents=agents, folder="swapped").engine.account.desks["main"].notes
     )
-    model.write_bytes(world[2].read_bytes())
+    model.write_bytes(world.bundle.read_bytes())
     again = trade(broker=broker, agents=agents, folder="swapped")
     (note,) = again.engine.account.desks["main"].notes
     assert "which it was swapped to" in note
@@ -469,7 +424,7 @@ def test_an_agent_that_is_renamed_goes_on_with_its_position_and_money(trade, wor
     def prepare(engine):
         symbol = market.spec.symbols[0]
 
-        def stop():
+        def stop(event):
             if engine.account.state.quantity(symbol):
                 engine.stop("enough")
 
@@ -493,7 +448,7 @@ def test_an_agent_that_is_renamed_goes_on_with_its_position_and_money(trade, wor
 
 
 def test_a_broker_that_refuses_every_exit_is_not_asked_without_end(trade, world):
-    agent = {"model": str(world[2]), "stop_loss": 0.01}
+    agent = {"model": str(world.bundle), "stop_loss": 0.01}
     ran = trade(
         Faults(reject_exits=10**6), agents={"main": agent}, engine={"unprotected_s": 3600.0}
     )
@@ -502,10 +457,10 @@ def test_a_broker_that_refuses_every_exit_is_not_asked_without_end(trade, world)
 
 
 def test_a_refusal_that_repeats_is_journalled_once_a_minute(trade, world, monkeypatch):
-    market = world[0]
+    market = world.market
 
     def prepare(engine):
-        async def close():
+        async def close(event):
             account = engine.account
             account.is_reconciling = False
             monkeypatch.setattr("jaxtrade.live.trading.check", lambda *told: refused)
@@ -524,7 +479,7 @@ def test_a_refusal_that_repeats_is_journalled_once_a_minute(trade, world, monkey
 
 def test_account_figures_that_are_no_numbers_are_no_news(trade):
     def prepare(engine):
-        def tell():
+        def tell(event):
             before = engine.account.told
             for wrong in (float("nan"), float("inf")):
                 engine.session.see_account(AccountState(at_ns=1, equity=wrong, cash=wrong))
@@ -533,7 +488,7 @@ def test_account_figures_that_are_no_numbers_are_no_news(trade):
         after(engine, 15, tell)
 
     ran = trade(prepare=prepare)
-    assert len(ran.decisions) == BARS - 200
+    assert len(ran.decisions) == BARS - FIRST
     assert all(event.equity > 0 for event in ran.of(BarDecided))
 
 
@@ -563,7 +518,7 @@ def test_a_status_without_an_engine_says_so(trade, tmp_path):
 
 def test_another_speed_of_a_replay_is_the_same_account(world, tmp_path):
     def place(**broker):
-        return _place(settings_of(tmp_path, world[2], broker={"kind": "paper", **broker}))
+        return _place(settings_of(tmp_path, world.bundle, broker={"kind": "paper", **broker}))
 
     assert place(run="a", speed=20) == place(run="a", speed=1) == place(run="a")
     assert place(run="a") != place(run="b")

@@ -1,11 +1,8 @@
 """What a broker, a market, a disk or a policy may do to an engine, and what must hold then."""
 
-import asyncio
-import itertools
 from decimal import Decimal
 
 import numpy as np
-import pytest
 
 from jaxtrade.live.brokers.paper_faults import Faults
 from jaxtrade.live.events import (
@@ -24,56 +21,12 @@ from jaxtrade.live.events import (
     TradingStateChanged,
 )
 from jaxtrade.live.journal import JournalError
-from tests.live_runs import paper_of, params_of, run, settings_of, small_market, write_bundle
-
-BARS = 260
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """A market, its rows, and a bundle that trades on nearly every bar."""
-    folder = tmp_path_factory.mktemp("world")
-    market = small_market(BARS)
-    return market, params_of(market), write_bundle(folder, market)
-
-
-@pytest.fixture
-def trade(world, tmp_path):
-    """Run an engine over the world, with faults; settings by keyword."""
-    market, params, bundle = world
-    accounts = itertools.count()
-
-    def traded(faults=None, prepare=None, broker=None, folder="", **tree):
-        broker = broker or paper_of(market, params, faults=faults or Faults())
-        folder = tmp_path / (folder or f"account{next(accounts)}")
-        return run(settings_of(folder, bundle, **tree), broker, prepare=prepare)
-
-    return traded
-
-
-def snapshot(broker):
-    async def ask():
-        await broker.connect()
-        return await broker.snapshot()
-
-    return asyncio.run(ask())
-
-
-def assert_the_books_agree(ran, *, rel=1e-9):
-    state, broker = ran.engine.account.state, ran.engine.account.broker
-    there = snapshot(broker)
-    held = {each.symbol: each.quantity for each in there.positions if each.quantity}
-    assert {s: p.quantity for s, p in state.positions.items() if p.quantity} == held
-    assert sum(float(book.cash) for book in state.books.values()) == pytest.approx(
-        there.cash, rel=rel
-    )
-    sent = [event.cid for event in ran.of(OrderInitialized)]
-    assert len(sent) == len(set(sent))
+from tests.live_runs import BARS, FIRST, after, assert_the_books_agree
 
 
 def test_nothing_wrong(trade):
     ran = trade()
-    assert len(ran.decisions) == BARS - 200
+    assert len(ran.decisions) == BARS - FIRST
     assert {event.verdict for event in ran.decisions} <= {"traded", "held"}
     assert_the_books_agree(ran)
 
@@ -135,37 +88,24 @@ def test_a_fill_after_the_cancellation_is_booked(trade):
 
 def test_fills_while_the_line_was_down_are_booked_before_the_next_decision(trade):
     def prepare(engine):
-        deal_with, seen = engine.deal_with, []
+        def pull(event):
+            engine.account.broker.break_connection(bars=1, reason="the plug was pulled")
 
-        async def dealt_with(event):
-            await deal_with(event)
-            if isinstance(event, OrderAccepted) and not seen:
-                seen.append(event.cid)
-                engine.account.broker.break_connection(bars=1, reason="the plug was pulled")
-
-        engine.deal_with = dealt_with
+        after(engine, 1, pull, OrderAccepted)
 
     ran = trade(prepare=prepare)
     assert len(ran.of(BrokerConnected)) == 2
     kinds = [type(event) for event in ran.events]
     again = len(kinds) - 1 - kinds[::-1].index(BrokerConnected)
-    after = [kind for kind in kinds[again:] if kind in (OrderFilled, BarDecided)]
-    assert after[0] is OrderFilled
+    later = [kind for kind in kinds[again:] if kind in (OrderFilled, BarDecided)]
+    assert later[0] is OrderFilled
     assert_the_books_agree(ran)
 
 
-def test_what_others_trade_on_the_account_halts_it(trade, world):
+def test_what_others_trade_on_the_account_halts_it(trade):
     def prepare(engine):
-        deal_with = engine.deal_with
-        count = [0]
-
-        async def dealt_with(event):
-            await deal_with(event)
-            count[0] += 1
-            if count[0] == 40:
-                engine.account.broker.trade_outside("SYNTH", Decimal(5))
-
-        engine.deal_with = dealt_with
+        broker = engine.account.broker
+        after(engine, 40, lambda event: broker.trade_outside("SYNTH", Decimal(5)))
 
     ran = trade(prepare=prepare)
     (halt,) = [e for e in ran.of(TradingStateChanged) if e.state is TradingState.HALTED]
@@ -189,9 +129,8 @@ def test_a_policy_that_says_what_is_no_number_is_held_and_then_paused(trade):
     ran = trade(prepare=prepare)
     (paused,) = ran.of(AgentPaused)
     assert "failed decisions" in paused.reason
-    after = [e for e in ran.of(OrderInitialized) if e.at_ns > paused.at_ns]
-    assert not after
-    assert len(ran.decisions) == BARS - 200  # it goes on seeing bars
+    assert not [e for e in ran.of(OrderInitialized) if e.at_ns > paused.at_ns]
+    assert len(ran.decisions) == BARS - FIRST  # it goes on seeing bars
 
 
 def test_without_a_journal_nothing_is_sent_and_nothing_is_forgotten(trade):
@@ -222,7 +161,7 @@ def test_without_a_journal_nothing_is_sent_and_nothing_is_forgotten(trade):
     assert_the_books_agree(ran)
 
 
-def test_a_drawdown_halts_and_outlives_restarts(trade, world, tmp_path):
+def test_a_drawdown_halts_and_outlives_restarts(trade):
     limits = {"protections": {"max_drawdown": 0.005, "flatten": True}}
     ran = trade(folder="lost", **limits)
     (halt,) = [e for e in ran.of(TradingStateChanged) if e.is_latched]
@@ -263,23 +202,21 @@ def test_orders_of_a_policy_gone_wild_are_refused_and_trading_halts(trade):
 
 def test_a_broker_that_falls_silent_is_noticed_and_connected_to_again(trade):
     def prepare(engine):
-        broker, count = engine.account.broker, [0]
-        deal_with, connect = engine.deal_with, broker.connect
+        broker = engine.account.broker
+        connect = broker.connect
 
-        async def dealt_with(event):
-            await deal_with(event)
-            count[0] += 1
-            if count[0] == 30:
-                broker.freeze()
-                engine.account.clock.advance(60 * 10**9)
+        def freeze(event):
+            broker.freeze()
+            engine.account.clock.advance(60 * 10**9)
 
         async def connected():
             broker.thaw()
             await connect()
 
-        engine.deal_with, broker.connect = dealt_with, connected
+        after(engine, 30, freeze)
+        broker.connect = connected
 
     ran = trade(prepare=prepare)
     assert len(ran.of(BrokerConnected)) == 2
-    assert len(ran.decisions) == BARS - 200
+    assert len(ran.decisions) == BARS - FIRST
     assert_the_books_agree(ran)

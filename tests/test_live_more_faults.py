@@ -20,36 +20,22 @@ from jaxtrade.live.events import (
     TradingState,
     TradingStateChanged,
 )
-from tests.live_runs import paper_of, params_of, run, settings_of, small_market, write_bundle
-from tests.test_live_faults import assert_the_books_agree
+from tests import live_runs
+from tests.live_runs import BARS, FIRST, assert_the_books_agree, paper_of
 
-BARS = 260
 DAY_NS = 86_400 * 10**9
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """A market, its rows, a bundle that trades on nearly every bar, and another one."""
-    folder = tmp_path_factory.mktemp("world")
-    market = small_market(BARS)
-    bundle = write_bundle(folder, market, name="old.onnx")
-    model = onnx.load(bundle)
-    model.doc_string = "the same, and yet another file"
-    onnx.save(model, folder / "new.onnx")
-    return market, params_of(market), [bundle, folder / "new.onnx"]
-
-
 @pytest.fixture
-def trade(world, tmp_path):
-    """Run an engine over the world, again and again in one folder; settings by keyword."""
-    market, params, bundles = world
+def trade(trade, world):
+    """Run an engine over the world, again and again on one broker and in one folder."""
     brokers = []
 
-    def traded(faults=None, prepare=None, **tree):
-        quotes = tree.pop("with_quotes", False)
+    def traded(faults=None, prepare=None, *, with_quotes=False, **tree):
         if not brokers:
-            brokers.append(paper_of(market, params, faults=faults, with_quotes=quotes))
-        return run(settings_of(tmp_path / "a", bundles[0], **tree), brokers[0], prepare=prepare)
+            options = {"faults": faults, "with_quotes": with_quotes}
+            brokers.append(paper_of(world.market, world.params, **options))
+        return trade(broker=brokers[0], folder="a", prepare=prepare, **tree)
 
     return traded
 
@@ -58,16 +44,7 @@ def after(kind, act, count=1):
     """Prepare an engine so that it does something after the count-th event of a kind."""
 
     def prepare(engine):
-        deal_with, left = engine.deal_with, [count]
-
-        async def dealt_with(event):
-            await deal_with(event)
-            if isinstance(event, kind):
-                left[0] -= 1
-                if left[0] == 0:
-                    await act(engine, event)
-
-        engine.deal_with = dealt_with
+        live_runs.after(engine, count, lambda event: act(engine, event), kind)
 
     return prepare
 
@@ -151,8 +128,7 @@ def test_bad_quotes_open_nothing(trade, kind):
                 sent.append((known.fault, event.intent.side.sign * held))
 
         account.books.listeners.append(look)
-        start = after(Bar, spoil, 10)
-        start(engine)
+        after(Bar, spoil, 10)(engine)
 
     async def spoil(engine, event):
         engine.account.broker.faults.bad_quotes = 20
@@ -172,13 +148,16 @@ async def let_it_be_prepared(engine):
         await asyncio.sleep(0.001)
 
 
-def test_another_model_takes_over_between_bars_and_the_old_one_comes_back(trade, world):
+def test_another_model_takes_over_between_bars_and_the_old_one_comes_back(trade, world, tmp_path):
     """In the middle of a position, which neither of them closes by itself."""
-    seen = []
+    seen, other = [], tmp_path / "new.onnx"
+    model = onnx.load(world.bundle)
+    model.doc_string = "the same, and yet another file"
+    onnx.save(model, other)
 
     async def swap(engine, event):
         seen.append(engine.account.desks["main"].slot.active.sha256)
-        arguments = {"agent": "main", "model": str(world[2][1])}
+        arguments = {"agent": "main", "model": str(other)}
         await commanding.carry_out(engine, "swap", arguments)
         await let_it_be_prepared(engine)
 
@@ -189,7 +168,7 @@ def test_another_model_takes_over_between_bars_and_the_old_one_comes_back(trade,
         after(Bar, swap, 20)(engine)
         after(Bar, go_back, 40)(engine)
 
-    agents = {"main": {"model": str(world[2][0]), "shadow_bars": 3}}
+    agents = {"main": {"model": str(world.bundle), "shadow_bars": 3}}
     ran = trade(prepare=prepare, agents=agents)
     assert not ran.of(ModelRefused)
     there, back = ran.of(ModelSwapped)
@@ -201,7 +180,7 @@ def test_another_model_takes_over_between_bars_and_the_old_one_comes_back(trade,
     models = [event.model for event in ran.decisions]
     assert models == [models[0]] * 23 + [models[23]] * 17 + [models[0]] * (len(models) - 40)
     assert models[23] != models[0]
-    assert len(ran.decisions) == BARS - 200
+    assert len(ran.decisions) == BARS - FIRST
     assert_the_books_agree(ran)
 
 

@@ -41,6 +41,8 @@ class Params:
     rules: object
     first: int = FIRST
     last: int = LAST
+    no_trade_band: object = None
+    minimum_order: object = None
 
 
 MARKET = make_market(num_bars=500)
@@ -112,22 +114,26 @@ def wanted(target, units, rate, lot, band, step):
 
 def backtest(rules, targets, band=0.05):
     """Equity after each bar by the ledger alone."""
-    tape = market_tape([MARKET], rules)
-    params = Params(tape, rules)
-    params.no_trade_band, params.minimum_order = jnp.float32(band), None
+    params = Params(market_tape([MARKET], rules), rules, no_trade_band=jnp.float32(band))
+    return ledger_alone(params, targets)
+
+
+def ledger_alone(params, targets):
+    """Equity after each bar of the environment's orders to these targets, by the ledger alone."""
+    rules = params.rules
 
     @jax.jit
     def walk(targets):
         def step(carry, target):
             account, index = carry
-            bar, none = tape.bar(index), jnp.int32(0)
+            bar, none = params.tape.bar(index), jnp.int32(0)
             target = jnp.where(account.is_ruined, 0.0, target)[None]
             request = Request(exposure=target, invalid=none, clipped=none)
             order = order_for(account, target, request, bar, params)
             account, _ = ledger.step(account, order, bar, rules)
             return (account, index + 1), account.log_equity
 
-        start = (ledger.open_account(1, rules), jnp.int32(FIRST + 1))
+        start = (ledger.open_account(1, rules), jnp.int32(params.first + 1))
         return jax.lax.scan(step, start, targets)[1]
 
     log_equity = np.asarray(walk(jnp.asarray(targets, jnp.float32)), np.float64)

@@ -2,17 +2,12 @@
 
 from decimal import Decimal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtrade import ledger
 from jaxtrade.bars import relative_bars
-from jaxtrade.envs.actions import Request
-from jaxtrade.envs.steps import order_for
 from jaxtrade.experiments.config import compose
-from jaxtrade.experiments.paper import paper_broker, run_market
+from jaxtrade.experiments.paper import run_market, venue
 from jaxtrade.experiments.rundir import RunDirectory
 from jaxtrade.live.brokers.paper import PaperBroker
 from jaxtrade.live.brokers.paper_faults import Faults
@@ -21,28 +16,7 @@ from jaxtrade.live.clock import SimulatedClock
 from jaxtrade.live.events import Bar, Tick
 from jaxtrade.rules import make_rules
 from tests.small import SMALL
-from tests.test_live_paper import MARKET, follow, run, venue_under
-
-
-def ledger_alone(market, env_params, wishes):
-    """Equity after each bar of the environment's orders to these targets."""
-
-    @jax.jit
-    def walk(wishes, env_params):
-        def step(carry, target):
-            account, index = carry
-            bar, none = env_params.tape.bar(index), jnp.int32(0)
-            target = jnp.where(account.is_ruined, 0.0, target)[None]
-            request = Request(exposure=target, invalid=none, clipped=none)
-            order = order_for(account, target, request, bar, env_params)
-            account, _ = ledger.step(account, order, bar, env_params.rules)
-            return (account, index + 1), account.log_equity
-
-        start = (ledger.open_account(1, env_params.rules), env_params.first + 1)
-        return jax.lax.scan(step, start, wishes)[1]
-
-    log_equity = np.asarray(walk(jnp.asarray(wishes, jnp.float32), env_params), np.float64)
-    return float(env_params.rules.deposit) * np.exp(log_equity)
+from tests.test_live_paper import MARKET, follow, ledger_alone, run, venue_under
 
 
 @pytest.mark.parametrize(
@@ -61,14 +35,15 @@ def test_a_run_on_paper_is_the_environments_account(kind, levels, tmp_path) -> N
     first, last = int(env_params.first), int(env_params.last)
     wishes = np.repeat(np.random.default_rng(1).choice(levels, last - first), 2)[: last - first]
     clock = SimulatedClock()
-    broker = paper_broker(folder, clock=clock, path=tmp_path / "paper.db")
+    replay = Replay(venue(market, env_params))
+    broker = PaperBroker(replay, clock=clock, path=tmp_path / "paper.db")
     rules = env_params.rules
     lot = None if rules.lot_size is None else Decimal(str(rules.lot_size))
     band = float(env_params.no_trade_band)
     accounts, fills = run(follow(broker, wishes, lot=lot, band=band, symbol=market.spec.symbols[0]))
     got = [each.equity for each in accounts[1:]]
     assert len(got) == last - first and len(fills) > 30
-    np.testing.assert_allclose(got, ledger_alone(market, env_params, wishes), rtol=1e-6)
+    np.testing.assert_allclose(got, ledger_alone(env_params, wishes), rtol=1e-6)
     end_s = int(market.timestamps[last].astype(np.int64)) + market.spec.bar_seconds
     assert clock.wall_ns() == end_s * 1_000_000_000
 

@@ -1,8 +1,10 @@
 """The paper broker on quotes that are pushed in."""
 
 import asyncio
+import dataclasses
 from decimal import Decimal
 
+import jax.numpy as jnp
 import pytest
 
 from jaxtrade.costs import make_costs
@@ -92,6 +94,20 @@ def test_an_order_trades_at_the_next_quote_and_pays_the_ask() -> None:
     assert last.cash == pytest.approx(10_000 - 1_021 - 1.02, rel=1e-6)
     assert last.equity == pytest.approx(last.cash + 10 * 104.0, rel=1e-9)
     assert [each.bid for each in session.of(Tick)] == [99.9, 101.9, 103.9]
+
+
+def test_what_is_closed_at_once_pays_what_an_order_pays() -> None:
+    async def play(session):
+        await session.quote(tick(1, 99.9, 100.1))
+        await session.broker.submit_order(order(1, Decimal(-10)))
+        await session.quote(tick(2, 99.9, 100.1))
+        session.broker.trade_outside("A", Decimal(-10))
+        await session.quote(tick(3, 99.9, 100.1))
+
+    costs = dataclasses.replace(RULES.costs, slippage=jnp.float32(2e-3))
+    sent, outside = run(play, rules=dataclasses.replace(RULES, costs=costs)).of(OrderFilled)
+    assert float(sent.price) == pytest.approx(99.9 - 0.2, rel=1e-6)
+    assert float(outside.price) == pytest.approx(float(sent.price), rel=1e-6)
 
 
 def test_a_limit_waits_and_a_stop_ends_the_position() -> None:

@@ -355,19 +355,19 @@ def test_half_a_step_is_no_difference():
 
 
 @pytest.mark.parametrize(
-    ("external", "owner", "excess", "trading"),
+    ("external", "trading"),
     [
-        (External.ADOPT, "ppo", {}, TradingState.ACTIVE),
-        (External.FLATTEN, "", {"SPY": 5}, TradingState.ACTIVE),
-        (External.HALT, "ppo", {}, TradingState.HALTED),
+        (External.ADOPT, TradingState.ACTIVE),
+        (External.FLATTEN, TradingState.ACTIVE),
+        (External.HALT, TradingState.HALTED),
     ],
 )
-def test_what_becomes_of_a_position_from_outside(external, owner, excess, trading):
+def test_what_becomes_of_a_position_from_outside(external, trading):
     looks = Looks(State(), external=external, owners={"SPY": "ppo"})
     looks.look(seen(held={"SPY": "5"}))
     assert looks.state.trading is TradingState.ACTIVE
     findings = looks.look(seen(held={"SPY": "5"}), after_s=1)
-    assert (looks.state.owner("SPY"), findings.excess) == (owner, excess)
+    assert (looks.state.owner("SPY"), findings.outside) == ("ppo", ("SPY",))
     assert looks.state.quantity("SPY") == 5
     assert (looks.state.trading, looks.state.is_latched) == (
         trading,

@@ -16,15 +16,16 @@ from jaxtrade.live.export import bundle
 from jaxtrade.live.pointer import KEPT_BUNDLES, Bundle, Pointer, Shelf
 from jaxtrade.live.policy import GOLDEN_KEY, OnnxPolicy
 from jaxtrade.live.sections import DecisionSettings
+from jaxtrade.live.settings import AgentSettings
 from jaxtrade.live.swap import RECENT_ROWS, ModelSlot, prepare
 from jaxtrade.registry import Registry
-from jaxtrade.specs import FeatureSpec, JaxtradeError, RiskLimits
+from jaxtrade.specs import FeatureSpec, JaxtradeError
 from jaxtrade.storage import read_bytes
 from tests.bundles import linear_policy, metadata_of
 from tests.live_bars import bar
 
 SPEC = FeatureSpec(names=("ema_10",), window=2)
-LIMITS = RiskLimits()
+AGENT = AgentSettings(name="main", model="m", symbols=("X",))
 FLAT = np.zeros(6, np.float32)
 
 
@@ -56,7 +57,7 @@ def rows(first: int, last: int):
 
 
 def seat(kind: str, name: str, *, history: int = 5):
-    made = prepare(packed(content(kind), name), ("X",), limits=LIMITS)
+    made = prepare(packed(content(kind), name), AGENT, DecisionSettings())
     made.decider.warm(rows(0, history))
     return made
 
@@ -113,7 +114,7 @@ def test_an_older_bundle_decides_but_is_not_swapped_in():
     older = changed(content("long"), GOLDEN_KEY, None)
     assert golden.check(OnnxPolicy(older)) == 0
     with pytest.raises(JaxtradeError, match=r"^v2: has no golden answers: export the policy again"):
-        prepare(packed(older), ("X",), limits=LIMITS)
+        prepare(packed(older), AGENT, DecisionSettings())
 
 
 # Preparing
@@ -121,12 +122,12 @@ def test_an_older_bundle_decides_but_is_not_swapped_in():
 
 def test_what_does_not_fit_is_refused():
     like = OnnxPolicy(content("long")).metadata
-    ready = prepare(packed(content("short")), ("X",), limits=LIMITS, like=like)
+    ready = prepare(packed(content("short")), AGENT, DecisionSettings(), like=like)
     assert ready.sha256 == packed(content("short")).sha256
     for name, value in (("symbols", ("Y",)), ("bar_seconds", 3_600)):
         other = dataclasses.replace(like, **{name: value})
         with pytest.raises(JaxtradeError, match=f"^v2: {name} is .*: the policy that trades has"):
-            prepare(packed(content("short")), ("X",), limits=LIMITS, like=other)
+            prepare(packed(content("short")), AGENT, DecisionSettings(), like=other)
 
 
 @pytest.mark.parametrize("length", [0, 100, 0.5, 0.99])
@@ -134,7 +135,7 @@ def test_a_truncated_file_is_refused(length):
     whole = content("short")
     cut = whole[: round(length * len(whole)) if length < 1 else length]
     with pytest.raises(JaxtradeError, match=r"^v2: "):
-        prepare(Bundle(name="v2", sha256="0" * 64, content=cut), ("X",), limits=LIMITS)
+        prepare(Bundle(name="v2", sha256="0" * 64, content=cut), AGENT, DecisionSettings())
 
 
 # Swapping
@@ -224,8 +225,8 @@ def test_a_policy_that_fails_after_the_swap_is_taken_back_before_it_reduces(slot
 
 
 def test_it_is_taken_back_sooner_where_an_agent_reduces_sooner(slot):
-    slot.set_decisions(DecisionSettings(max_failures=2))
     failing = seat("short", "v2")
+    failing.use(AGENT, DecisionSettings(max_failures=2))
     fail_after(failing.decider.policy, 5)
     slot.offer(failing)
     assert [swapped for swapped, *_ in play(slot, 5, 13)] == [None] * 3 + [
@@ -237,19 +238,21 @@ def test_it_is_taken_back_sooner_where_an_agent_reduces_sooner(slot):
     ]
 
 
-def test_what_takes_longer_than_it_may_is_held_whoever_decides(slot):
-    slot.set_decisions(DecisionSettings(deadline_s=1e-9))
+def test_settings_reach_all_of_them(slot):
     slot.offer(seat("short", "v2"))
-    (row,) = rows(5, 6)
-    made, followed = slot.decide(row, FLAT), slot.follow(row, FLAT)
-    assert (made.failures, made.held.startswith("the policy took ")) == (1, True)
-    assert followed.refused.startswith("failed in the shadow: the policy took ")
-
-
-def test_limits_reach_all_of_them(slot):
-    slot.offer(seat("short", "v2"))
-    slot.set_limits(RiskLimits(max_exposure=0.5))
+    limited = dataclasses.replace(AGENT, limits={"max_exposure": 0.5})
+    slot.use(limited, DecisionSettings(deadline_s=0.25))
     assert play(slot, 5, 6) == [(None, 0.5, -0.5)]
+    seats = (slot.active, slot.candidate)
+    assert [each.decider.deadline_ns for each in seats] == [250_000_000] * 2
+
+
+def test_a_policy_that_is_prepared_knows_its_settings():
+    limited = dataclasses.replace(AGENT, limits={"max_exposure": 0.5})
+    made = prepare(packed(content("short")), limited, DecisionSettings(deadline_s=0.25))
+    made.decider.warm(rows(0, 5))
+    assert made.decider.deadline_ns == 250_000_000
+    assert made.decider.decide(rows(5, 6)[0], FLAT).target[0] == -0.5
 
 
 def test_a_history_that_ended_long_ago_is_refused(slot):

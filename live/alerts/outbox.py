@@ -24,6 +24,9 @@ JOURNAL = "journal.db"
 FIRST_PAUSE_S, LAST_PAUSE_S = 2.0, 600.0
 """Between attempts at a channel that fails; the pause doubles."""
 
+POST_S = 0.5
+"""How long a process that is not the worker waits for the file."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS posted (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, level TEXT NOT NULL, text TEXT NOT NULL,
@@ -59,7 +62,7 @@ def post(folder: Path | str, level: str, text: str, key: str) -> bool:
     It does not fail and hardly waits: who calls it has more important things to do.
     """
     try:
-        with contextlib.closing(_connect(Path(folder) / FILE, timeout_s=0.5)) as db:
+        with contextlib.closing(_connect(Path(folder) / FILE, timeout_s=POST_S)) as db:
             row = (level, text, key, time.time_ns())
             db.execute("INSERT INTO posted (level, text, key, at_ns) VALUES (?, ?, ?, ?)", row)
     except sqlite3.Error:
@@ -130,10 +133,6 @@ class Outbox:
                 (channel, message.number),
             )
         return pause
-
-    def num_waiting(self) -> int:
-        """How many deliveries are still to be made."""
-        return int(self._db.execute("SELECT count(*) FROM deliveries").fetchone()[0])
 
     def close(self) -> None:
         """Close the file."""

@@ -42,15 +42,13 @@ class Capabilities:
     and limit orders that guard a position work at the broker, also when the engine is not there;
     without it the engine watches prices; books_at_once: an `AccountState` holds all fills told
     before it and nothing else, so that what it has beyond them is interest, dividends or a deposit;
-    history_bars: how many finished bars it can give, 0 for none; max_requests_per_second: 0 for
-    any.
+    history_bars: how many finished bars it can give, 0 for none.
     """
 
     sends_bars: bool = True
     holds_exits: bool = True
     books_at_once: bool = False
     history_bars: int = 10_000
-    max_requests_per_second: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from typing import get_args
 
 from jaxtrade.live.brokers.base import NotConnectedError, Snapshot
 from jaxtrade.live.brokers.conformance import Case, Session
+from jaxtrade.live.clock import SECOND_NS
 from jaxtrade.live.events import (
     AccountState,
     Bar,
@@ -103,7 +104,7 @@ async def bars_come_once_and_in_order(session: Session) -> None:
     assert starts == sorted(set(starts))
     for bar in bars:
         assert bar.seconds == session.rig.bar_seconds
-        assert bar.at_ns >= (bar.start_s + bar.seconds) * 1_000_000_000
+        assert bar.at_ns >= (bar.start_s + bar.seconds) * SECOND_NS
         assert 0 < bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high
 
 

@@ -20,7 +20,7 @@ from jaxtrade.live.brokers.paper_desk import Desk
 from jaxtrade.live.brokers.paper_faults import NEVER, Faults, Line
 from jaxtrade.live.brokers.paper_feed import Feed, Standstill
 from jaxtrade.live.brokers.paper_store import PaperStore
-from jaxtrade.live.clock import Clock, SimulatedClock, SystemClock
+from jaxtrade.live.clock import SECOND_NS, Clock, SimulatedClock, SystemClock
 from jaxtrade.live.events import (
     Bar,
     BrokerDisconnected,
@@ -31,7 +31,7 @@ from jaxtrade.live.events import (
 )
 from jaxtrade.specs import JaxtradeError
 
-HEARTBEAT_NS = 10_000_000_000
+HEARTBEAT_NS = 10 * SECOND_NS
 """A line that has been silent for longer is taken for dead."""
 
 PROMPT = Capabilities(books_at_once=True, history_bars=1 << 30)
@@ -235,7 +235,7 @@ class PaperBroker:
             return True
         market_s, late_s = self._seconds_to_market(due_ns), math.inf
         if late_ns < NEVER and not is_driven:
-            late_s = (late_ns - self.clock.wall_ns()) / 1e9
+            late_s = (late_ns - self.clock.wall_ns()) / SECOND_NS
         if min(market_s, late_s) > 0:
             await self._wait(min(market_s, late_s))
         elif market_s <= 0 and due_ns is not None:

@@ -14,15 +14,13 @@ from jaxtrade.live.brokers.base import ClosedOrder, OpenOrder, Position, Snapsho
 from jaxtrade.live.events import (
     AccountState,
     BrokerEvent,
-    Leg,
     OrderCanceled,
     OrderFilled,
     OrderIntent,
-    OrderKind,
     Side,
 )
-
-ZERO = Decimal(0)
+from jaxtrade.live.executions import NONE
+from jaxtrade.live.scene import EXITS, rests
 
 REMEMBERED = 1_000
 """How many fills, and orders that are over, a snapshot has."""
@@ -65,7 +63,7 @@ class PaperOrder:
     intent: OrderIntent
     due: int = 0
     status: str = "working"
-    filled: Decimal = ZERO
+    filled: Decimal = NONE
     reason: str = ""
     is_touched: bool = False
     moved: Decimal | None = None
@@ -88,16 +86,12 @@ class PaperOrder:
     @property
     def reduces(self) -> bool:
         """Whether it only ends what is held."""
-        return self.intent.reduce_only or self.intent.leg in (Leg.STOP_LOSS, Leg.TAKE_PROFIT)
+        return self.intent.reduce_only or self.intent.leg in EXITS
 
     @property
     def is_exit(self) -> bool:
         """Whether it waits at a price to end the position that it guards."""
-        return (
-            self.intent.leg in (Leg.STOP_LOSS, Leg.TAKE_PROFIT)
-            and self.intent.kind is not OrderKind.MARKET
-            and not self.is_touched
-        )
+        return rests(self.intent) and not self.is_touched
 
 
 class Books:
@@ -114,7 +108,7 @@ class Books:
         self.marked_ns = 0
         self.epoch = 0
         self.money = Money()
-        self.units: dict[str, Decimal] = dict.fromkeys(symbols, ZERO)
+        self.units: dict[str, Decimal] = dict.fromkeys(symbols, NONE)
         self.fill_share = 1.0  # the largest part of an order that one bar fills
         self.mean_price: dict[str, float] = dict.fromkeys(symbols, 0.0)
         self.closes: dict[str, float] = dict.fromkeys(symbols, 0.0)
@@ -203,8 +197,7 @@ class Books:
         return fill
 
     def _fire(self, order: PaperOrder) -> None:
-        is_exit = order.intent.leg in (Leg.STOP_LOSS, Leg.TAKE_PROFIT)
-        if is_exit and order.status == "filled" and order.intent.parent:
+        if order.intent.leg in EXITS and order.status == "filled" and order.intent.parent:
             self.fired.add(order.intent.parent)
 
     def enter(self, fill: OrderFilled) -> None:

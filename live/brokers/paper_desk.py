@@ -15,7 +15,6 @@ from jaxtrade.live.brokers.paper_matching import ended_exits
 from jaxtrade.live.brokers.paper_store import PaperStore
 from jaxtrade.live.events import (
     BrokerConnected,
-    Leg,
     OrderAccepted,
     OrderCanceled,
     OrderCancelRejected,
@@ -26,6 +25,7 @@ from jaxtrade.live.events import (
     PositionReport,
     Side,
 )
+from jaxtrade.live.scene import EXITS
 from jaxtrade.specs import JaxtradeError
 
 
@@ -60,11 +60,6 @@ class Desk:
                 f"not of {', '.join(self.feed.symbols)}: give another path"
             )
         return self._store.load()[0]
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._store is not None:
-            self._store.close()
 
     def _change(self, change: Callable[[Books], Events]) -> Events:
         """Change the books and store them; where another process has written, on what it wrote.
@@ -138,7 +133,7 @@ class Desk:
         return self._change(taken)
 
     def _refusal(self, intent: OrderIntent, books: Books) -> str:
-        is_exit = intent.leg in (Leg.STOP_LOSS, Leg.TAKE_PROFIT)
+        is_exit = intent.leg in EXITS
         if (is_exit and self.faults.take("reject_exits")) or self.faults.take("reject"):
             return "refused"
         if intent.kind is not OrderKind.MARKET and not is_exit and not self.feed.takes_prices:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxtrade.live.brokers.paper import PaperBroker
-from jaxtrade.live.clock import SimulatedClock
+from jaxtrade.live.clock import SECOND_NS, SimulatedClock
 
 
 class PaperHandle:
@@ -43,7 +43,7 @@ class PaperHandle:
 
     def _freeze(self, seconds: float) -> None:
         self._broker.freeze()
-        self._clock.advance(round(seconds * 1e9))
+        self._clock.advance(round(seconds * SECOND_NS))
 
     def _shuffle(self) -> None:
         self._broker.faults.latency_ns = 1

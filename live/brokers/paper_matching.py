@@ -11,8 +11,9 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from jaxtrade.live.brokers.base import Instrument
-from jaxtrade.live.brokers.paper_books import ZERO, Books, Events, Money, PaperOrder
+from jaxtrade.live.brokers.paper_books import Books, Events, Money, PaperOrder
 from jaxtrade.live.events import Leg, OrderFilled, OrderKind, Side
+from jaxtrade.live.executions import NONE
 
 STOP, TARGET, LIQUIDATION = 1, 2, 3
 """Why a position ended inside a bar, as `jaxtrade.brackets` numbers it."""
@@ -65,7 +66,7 @@ class Choice:
     """
 
     orders: list[tuple[PaperOrder, Decimal]] = dataclasses.field(default_factory=list)
-    net: Decimal = ZERO
+    net: Decimal = NONE
     is_priced: bool = False
     stop_loss: list[PaperOrder] = dataclasses.field(default_factory=list)
     take_profit: list[PaperOrder] = dataclasses.field(default_factory=list)
@@ -94,7 +95,7 @@ def choose(
     if not mine:
         return NO_CHOICE
     due = [each for each in mine if each.due <= row and not each.is_exit]
-    orders = [each for each in due if _is_market(each)]
+    orders = [each for each in due if is_market(each)]
     is_priced = not orders
     if is_priced:
         orders = [each for each in due if is_reached(each, low, high)][:1] or due[:1]
@@ -107,9 +108,8 @@ def choose(
     after = held if choice.is_priced and held else traded
     side, most = (-1 if after < 0 else 1), max(abs(held), abs(traded))
     exits = [e for e in mine if e.is_exit and e.due <= row and e.intent.side.sign * after < 0]
-    for leg, chosen in ((Leg.STOP_LOSS, "stop_loss"), (Leg.TAKE_PROFIT, "take_profit")):
-        mine = [each for each in exits if each.intent.leg is leg]
-        setattr(choice, chosen, _nearest(mine, leg, side * most))
+    choice.stop_loss = _nearest(exits, Leg.STOP_LOSS, side * most)
+    choice.take_profit = _nearest(exits, Leg.TAKE_PROFIT, side * most)
     return choice
 
 
@@ -124,7 +124,7 @@ def taken(books: Books, orders: list[PaperOrder], instrument: Instrument) -> Cho
             quantity = min(quantity, max(part, step))
         if order.reduces:
             is_against = left * order.intent.side.sign < 0
-            quantity = min(quantity, abs(left)) if is_against else ZERO
+            quantity = min(quantity, abs(left)) if is_against else NONE
         if quantity > 0:
             choice.orders.append((order, quantity))
             left += order.intent.side.sign * quantity
@@ -132,7 +132,8 @@ def taken(books: Books, orders: list[PaperOrder], instrument: Instrument) -> Cho
     return choice
 
 
-def _is_market(order: PaperOrder) -> bool:
+def is_market(order: PaperOrder) -> bool:
+    """Whether an order waits for no price."""
     return order.intent.kind is OrderKind.MARKET or order.is_touched
 
 
@@ -144,13 +145,13 @@ def is_reached(order: PaperOrder, low: float, high: float) -> bool:
 
 
 def _nearest(exits: list[PaperOrder], leg: Leg, held: Decimal) -> list[PaperOrder]:
-    """The exits at the nearest price, if they cover what may be held."""
-    if not exits:
+    """The exits of a kind at the nearest price, if they cover what may be held."""
+    prices = [each.price or NONE for each in exits if each.intent.leg is leg]
+    if not prices:
         return []
-    prices = [each.price or ZERO for each in exits]
     is_highest = (leg is Leg.STOP_LOSS) == (held > 0)
     nearest = max(prices) if is_highest else min(prices)
-    found = [each for each in exits if each.price == nearest]
+    found = [each for each in exits if each.intent.leg is leg and each.price == nearest]
     return found if sum(each.remaining for each in found) >= abs(held) else []
 
 
@@ -240,7 +241,7 @@ def _traded(books: Books, dealt: Dealt, column: int, instrument: Instrument) -> 
     side = -1 if choice.net < 0 else 1
     middle = before * (1.0 + told.price[column])
     price = middle * (1.0 + (side * told.edge[column] if choice.net else 0.0))
-    against = sum((q for order, q in choice.orders if order.intent.side.sign != side), ZERO)
+    against = sum((q for order, q in choice.orders if order.intent.side.sign != side), NONE)
     left = {side: amount + against, -side: against}
     total = float(left[side] + left[-side])
     events: Events = []

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxtrade.live.brokers.base import Instrument
-from jaxtrade.live.brokers.paper_books import Books, Events, Rates
+from jaxtrade.live.brokers.paper_books import Books, Events
 from jaxtrade.live.brokers.paper_matching import (
     NO_CHOICE,
     Dealt,
@@ -16,10 +16,9 @@ from jaxtrade.live.brokers.paper_matching import (
     settle,
     touch,
 )
-from jaxtrade.live.brokers.paper_venue import PaperLedger, Venue
+from jaxtrade.live.brokers.paper_venue import PaperLedger, Venue, rates
+from jaxtrade.live.clock import SECOND_NS
 from jaxtrade.live.events import AccountState, Bar, Tick
-
-NS = 1_000_000_000
 
 
 class Replay:
@@ -52,7 +51,7 @@ class Replay:
         books.row = venue.first
         books.at_ns = self._end_ns(venue.first)
         books.closes = dict(zip(self.symbols, self._prices(venue.first, 3), strict=True))
-        books.rates = dict(zip(self.symbols, rates(venue), strict=True))
+        books.rates = dict(zip(self.symbols, rates(venue.rules, len(self.symbols)), strict=True))
         return books
 
     def due_row(self, books: Books) -> int:
@@ -67,7 +66,7 @@ class Replay:
         """Nothing comes in by itself."""
 
     def _end_ns(self, row: int) -> int:
-        return (int(self.venue.starts_s[row]) + self.bar_seconds) * NS
+        return (int(self.venue.starts_s[row]) + self.bar_seconds) * SECOND_NS
 
     def _prices(self, row: int, field: int) -> list[float]:
         prices: list[float] = self.venue.prices[row, :, field].tolist()
@@ -120,18 +119,14 @@ class Replay:
 
     def market_data(self, books: Books, *, with_quotes: bool) -> list[Tick | Bar]:
         """The bars that were booked last, of the symbols that have one, quotes at their close."""
-        told: list[Tick | Bar] = []
-        for column in np.flatnonzero(self.venue.is_there[books.row]).tolist():
-            symbol = self.symbols[column]
-            close = books.closes[symbol]
-            if with_quotes:
-                half = books.rates[symbol].edge * close
-                told.append(
-                    Tick(at_ns=books.at_ns, symbol=symbol, bid=close - half, ask=close + half)
-                )
-        for column in np.flatnonzero(self.venue.is_there[books.row]).tolist():
-            told.append(self._bar(column, books.row))
-        return told
+        columns = np.flatnonzero(self.venue.is_there[books.row]).tolist()
+        quotes = [self._quote(books, self.symbols[c]) for c in columns] if with_quotes else []
+        return [*quotes, *(self._bar(column, books.row) for column in columns)]
+
+    def _quote(self, books: Books, symbol: str) -> Tick:
+        close = books.closes[symbol]
+        half = books.rates[symbol].edge * close
+        return Tick(at_ns=books.at_ns, symbol=symbol, bid=close - half, ask=close + half)
 
     def history(self, symbol: str, count: int, *, before_row: int) -> tuple[Bar, ...]:
         """The last `count` bars before a row, oldest first."""
@@ -155,21 +150,3 @@ class Replay:
             volume=float(venue.volume[row, column]),
             context=tuple(zip(names, values[row].tolist(), strict=True)) if names else (),
         )
-
-
-def rates(venue: Venue) -> list[Rates]:
-    """What trading at a last price costs in each symbol."""
-    costs, num_assets = venue.rules.costs, len(venue.symbols)
-
-    def each(rate: object) -> list[float]:
-        values = np.asarray(0.0 if rate is None else rate, np.float64)
-        return np.broadcast_to(values, num_assets).tolist()
-
-    edges = zip(each(costs.half_spread), each(costs.slippage), strict=True)
-    commissions = each(costs.commission_rate)
-    margin = venue.rules.margin
-    margins = each(None if margin is None else margin.initial)
-    return [
-        Rates(edge=spread + slip, commission=commission, margin=needed)
-        for (spread, slip), commission, needed in zip(edges, commissions, margins, strict=True)
-    ]

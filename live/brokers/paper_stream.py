@@ -14,18 +14,21 @@ import numpy as np
 
 from jaxtrade.bars import DAY_SECONDS, YEAR_SECONDS
 from jaxtrade.live.brokers.base import Instrument
-from jaxtrade.live.brokers.paper_books import Books, Events, Rates
+from jaxtrade.live.brokers.paper_books import Books, Events, PaperOrder
 from jaxtrade.live.brokers.paper_faults import NEVER
 from jaxtrade.live.brokers.paper_matching import (
     NO_CHOICE,
     Choice,
     Dealt,
     ask,
+    is_market,
+    is_reached,
     settle,
     taken,
 )
-from jaxtrade.live.brokers.paper_venue import PaperLedger, instruments
-from jaxtrade.live.events import AccountState, Bar, OrderIntent, OrderKind, Side, Tick
+from jaxtrade.live.brokers.paper_venue import PaperLedger, instruments, rates
+from jaxtrade.live.clock import SECOND_NS
+from jaxtrade.live.events import AccountState, Bar, Side, Tick
 from jaxtrade.rules import Rules
 from jaxtrade.specs import JaxtradeError
 
@@ -87,15 +90,13 @@ class Stream:
         self._of = {one.symbol: one for one in self._instruments}
         rules = dataclasses.replace(rules, costs=costs, fill="next_open")
         self._ledger = PaperLedger(rules, len(symbols))
-        self._commission = np.broadcast_to(np.asarray(costs.commission_rate), len(symbols)).tolist()
-        needed_margin = 0.0 if rules.margin is None else np.asarray(rules.margin.initial)
-        self._margin = np.broadcast_to(needed_margin, len(symbols)).tolist()
+        self._rates = rates(rules, len(symbols))
         self._quotes: dict[str, Tick] = {}
         self._pending: deque[Tick] = deque()
         self._told: list[Tick | Bar] = []
         self._is_marked = False
         self._is_closed = False
-        self._mark_ns = round(mark_seconds * 1e9)
+        self._mark_ns = round(mark_seconds * SECOND_NS)
         self._wake: Callable[[], None] = lambda: None
 
     def push(self, tick: Tick) -> None:
@@ -120,9 +121,13 @@ class Stream:
         """A new account at the prices of the start."""
         books = Books(self.symbols, self._deposit)
         books.closes = dict(zip(self.symbols, self._start, strict=True))
-        rates = map(Rates, [0.0] * len(self.symbols), self._commission, self._margin)
-        books.rates = dict(zip(self.symbols, rates, strict=True))
+        self._take_rates(books, [0.0] * len(self.symbols))
         return books
+
+    def _take_rates(self, books: Books, halves: list[float]) -> None:
+        """What trading costs now, at half spreads over the middle."""
+        each = zip(self.symbols, self._rates, halves, strict=True)
+        books.rates = {symbol: one._replace(edge=one.edge + half) for symbol, one, half in each}
 
     def next_ns(self, books: Books) -> int | None:
         """Now, if a quote waits; `NEVER` until one comes, None once no more will."""
@@ -167,7 +172,7 @@ class Stream:
     def _triggered(self, books: Books, tick: Tick) -> Choice:
         """The orders in a symbol that trade at a quote."""
         mine = [each for each in books.working.values() if each.intent.symbol == tick.symbol]
-        orders = [each for each in mine if each.due <= books.row and _trades(each.intent, tick)]
+        orders = [each for each in mine if each.due <= books.row and _trades(each, tick)]
         return taken(books, orders, self._of[tick.symbol])
 
     def _book(self, books: Books, tick: Tick, choice: Choice) -> Events:
@@ -181,19 +186,18 @@ class Stream:
         ]
         halves = [0.0 if q is None else (q.ask - q.bid) / (q.ask + q.bid) for q in quotes]
         elapsed_ns = books.at_ns - books.marked_ns if books.marked_ns else 0
-        day_ns = DAY_SECONDS * 10**9
+        day_ns = DAY_SECONDS * SECOND_NS
         columns = np.zeros((len(self.symbols), len(NAMES)), np.float32)
         moved = [now / then - 1.0 for now, then in zip(after, before, strict=True)]
         columns[:, 0:4] = np.asarray(moved)[:, None]
-        columns[:, 4] = elapsed_ns / 1e9 / YEAR_SECONDS
+        columns[:, 4] = elapsed_ns / SECOND_NS / YEAR_SECONDS
         columns[:, 5] = books.at_ns // day_ns != books.marked_ns // day_ns
         columns[:, 6] = columns[:, 7] = halves
         columns[:, 8] = before
         told, money = self._ledger.over_bar(columns, NAMES, asked, books.money)
         books.row += 1
         books.marked_ns = books.at_ns
-        rates = map(Rates, halves, self._commission, self._margin)
-        books.rates = dict(zip(self.symbols, rates, strict=True))
+        self._take_rates(books, halves)
         dealt = Dealt(
             choices=choices,
             asked=asked,
@@ -211,13 +215,9 @@ def is_sound(tick: Tick) -> bool:
     return math.isfinite(tick.bid) and math.isfinite(tick.ask) and 0 < tick.bid <= tick.ask
 
 
-def _trades(intent: OrderIntent, tick: Tick) -> bool:
+def _trades(order: PaperOrder, tick: Tick) -> bool:
     """Whether an order trades at a quote: a limit order where it pays no more than it may, a stop
     order where the price has come that far.
     """
-    if intent.kind is OrderKind.MARKET:
-        return True
-    price = float(intent.price or 0)
-    is_below = (intent.kind is OrderKind.LIMIT) == (intent.side is Side.BUY)
-    quote = tick.ask if intent.side is Side.BUY else tick.bid
-    return quote <= price if is_below else quote >= price
+    quote = tick.ask if order.intent.side is Side.BUY else tick.bid
+    return is_market(order) or is_reached(order, quote, quote)

@@ -19,7 +19,7 @@ from jaxtrade import ledger
 from jaxtrade.brackets import STOP, TARGET, Brackets, Levels
 from jaxtrade.costs import half_spread, slippage, trade_cost
 from jaxtrade.live.brokers.base import Instrument
-from jaxtrade.live.brokers.paper_books import Money
+from jaxtrade.live.brokers.paper_books import Money, Rates
 from jaxtrade.live.brokers.paper_matching import Asked, Told
 from jaxtrade.orders import Order, fill_price
 from jaxtrade.rules import Rules
@@ -115,6 +115,23 @@ def instruments(
     return tuple(made)
 
 
+def rates(rules: Rules, num_assets: int) -> list[Rates]:
+    """What trading at a last price costs in each symbol."""
+    costs, margin = rules.costs, rules.margin
+    columns = (
+        costs.half_spread,
+        costs.slippage,
+        costs.commission_rate,
+        None if margin is None else margin.initial,
+    )
+    values = [np.asarray(0.0 if each is None else each, np.float64) for each in columns]
+    table = np.stack([np.broadcast_to(each, num_assets) for each in values], axis=-1)
+    return [
+        Rates(edge=spread + slip, commission=commission, margin=needed)
+        for spread, slip, commission, needed in table.tolist()
+    ]
+
+
 def _of(values: jax.Array, column: int) -> np.float32:
     """The number of one asset; its shortest text is what a person wrote."""
     return np.float32(np.broadcast_to(np.asarray(values), (column + 1,))[column])
@@ -195,15 +212,30 @@ def _step(bar: Bar, rules: Rules, lots: jax.Array, numbers: jax.Array) -> jax.Ar
     order = Order(quantity=quantity, limit=limit, stop=stop)
     after, move = ledger.step(account, order, bar, rules)
 
-    column = "half_spread_close" if rules.fill == "next_close" else "half_spread_open"
-    spread = jnp.broadcast_to(half_spread(rules.costs, bar, column), held.shape)
     slip = slippage(rules.costs, bar)
     slip = jnp.zeros_like(held) + (0.0 if slip is None else slip)
     per_currency = ledger.per_currency(account, rules)
+    traded = _traded(order, bar, move, rules, per_currency, slip)
+    rows = (*traded, *_exited(held + traded[1], bar, move, rules, per_currency, slip))
+    scalars = (after.log_equity, after.log_equity_error, after.is_ruined.astype(jnp.float32))
+    return jnp.concatenate([*rows, jnp.stack(scalars)])
+
+
+def _traded(
+    order: Order,
+    bar: Bar,
+    move: ledger.Move,
+    rules: Rules,
+    per_currency: jax.Array,
+    slip: jax.Array,
+) -> tuple[jax.Array, ...]:
+    """What `Told` says of the order, each f32[A]: price, filled, fee, edge."""
+    column = "half_spread_close" if rules.fill == "next_close" else "half_spread_open"
     found = fill_price(order, bar.open, half_spread(rules.costs, bar), bar)
     assert found is not None  # there are columns of prices
     filled = move.traded / (1.0 + move.price)
-    edge = jnp.where(found.is_inside, 0.0, spread) + jnp.where(found.is_passive, 0.0, slip)
+    spread = jnp.where(found.is_inside, 0.0, half_spread(rules.costs, bar, column))
+    edge = spread + jnp.where(found.is_passive, 0.0, slip)
     paid = trade_cost(
         rules.costs,
         bar,
@@ -214,11 +246,23 @@ def _step(bar: Bar, rules: Rules, lots: jax.Array, numbers: jax.Array) -> jax.Ar
         is_passive=found.is_passive,
         is_in_quote=found.is_inside,
     )
+    return move.price, filled, paid - edge * jnp.abs(move.traded), edge
+
+
+def _exited(
+    held: jax.Array,
+    bar: Bar,
+    move: ledger.Move,
+    rules: Rules,
+    per_currency: jax.Array,
+    slip: jax.Array,
+) -> tuple[jax.Array, ...]:
+    """What `Told` says of the exit of what is held by then, each f32[A]: code, price, fee, edge."""
     code = move.exit_code
     is_exit = (code == STOP) | (code == TARGET)
-    exit_edge = jnp.where(code == STOP, slip, 0.0)
-    left = jnp.where(is_exit, held + filled, 0.0)
-    exit_paid = trade_cost(
+    edge = jnp.where(code == STOP, slip, 0.0)
+    left = jnp.where(is_exit, held, 0.0)
+    paid = trade_cost(
         rules.costs,
         bar,
         left,
@@ -227,15 +271,5 @@ def _step(bar: Bar, rules: Rules, lots: jax.Array, numbers: jax.Array) -> jax.Ar
         is_passive=code == TARGET,
         is_in_quote=is_exit,
     )
-    rows = (
-        move.price,
-        filled,
-        paid - edge * jnp.abs(move.traded),
-        edge,
-        code.astype(jnp.float32),
-        move.exit_price,
-        exit_paid - exit_edge * jnp.abs(left) * (1.0 + move.exit_price),
-        exit_edge,
-    )
-    scalars = (after.log_equity, after.log_equity_error, after.is_ruined.astype(jnp.float32))
-    return jnp.concatenate([*rows, jnp.stack(scalars)])
+    fee = paid - edge * jnp.abs(left) * (1.0 + move.exit_price)
+    return code.astype(jnp.float32), move.exit_price, fee, edge
