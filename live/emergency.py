@@ -37,14 +37,8 @@ def rearm(*, folder: str | None, reason: str) -> None:
         print(f"trading is {answer.get('state', 'as before')}")
     except NotRunningError:
         said = _rearm_journal(path, reason) if reason.strip() else ""
-        killed = latched(path, Latch.KILLED)
         lifted = lift(path, reason)
         print(f"lifted: {' '.join(lifted) or 'no file'}{said}")
-        if killed is not None and killed.flatten and said:
-            print(
-                "what was closed while no engine ran is compared at its next start: where "
-                "engine.external is halt it halts then, and wants another rearm"
-            )
 
 
 def _rearm_journal(path: Path, reason: str) -> str:
@@ -59,11 +53,14 @@ def _rearm_journal(path: Path, reason: str) -> str:
     file = path / "journal.db"
     if not file.exists():
         return ""
+    killed = latched(path, Latch.KILLED)
+    was_closed = killed is not None and killed.flatten
     with Lock(path / "engine.lock"):
         try:
             with Journal(file, now=time.time_ns) as journal:
                 for _, last in list(journal.read(journal.last_seq - 1)):
-                    journal.record([Rearmed(at_ns=last.at_ns, reason=reason)], durable=True)
+                    rearmed = Rearmed(at_ns=last.at_ns, reason=reason, was_closed=was_closed)
+                    journal.record([rearmed], durable=True)
         except JournalError as error:
             return f"; what the journal has latched stays so: {error}"
     return ", and what the journal had latched"

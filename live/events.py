@@ -372,9 +372,12 @@ class TradingStateChanged(Event):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Rearmed(Event):
-    """A person lifted a latch, and said why."""
+    """A person lifted a latch, and said why; was_closed: a kill that closed positions was lifted,
+    so what has changed at the broker is no surprise.
+    """
 
     reason: str
+    was_closed: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -152,10 +152,15 @@ class Governor:
         Raises:
             JaxtradeError: no reason, or a latch's file cannot be removed.
         """
+        killed = latched(self._folder, Latch.KILLED)
         lift(self._folder, reason)
         self.is_flattening = False
-        now_ns = self._account.clock.wall_ns()
-        self._account.books.observe(Rearmed(at_ns=now_ns, reason=reason), durable=True)
+        rearmed = Rearmed(
+            at_ns=self._account.clock.wall_ns(),
+            reason=reason,
+            was_closed=killed is not None and killed.flatten,
+        )
+        self._account.books.observe(rearmed, durable=True)
 
     def propose(self, changes: Mapping[str, Any], by: str) -> int:
         """Check other settings and let them wait for the next bar; their version.
@@ -198,8 +203,8 @@ class Governor:
         )
         try:
             write(settings)
-        except (JaxtradeError, OSError) as error:  # the journal has them all the same
-            log.warning("the settings in force could not be written: %s", error)
+        except (JaxtradeError, OSError) as error:
+            log.error("the settings in force hold until the next start only: %s", error)
 
     def _use(self, settings: LiveSettings) -> None:
         account = self._account

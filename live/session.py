@@ -209,12 +209,12 @@ class Session:
             self.lost(str(error))
 
     def _terms(self) -> reconcile.Terms:
-        """How to compare. What is closed without an order of ours while nothing is traded, by the
-        kill switch or a limit, is no surprise.
+        """How to compare. What is closed without an order of ours by the kill switch or a limit,
+        while nothing is traded or no engine was there, is no surprise.
         """
         account = self._account
         external = reconcile.External(account.settings.engine.external)
-        if self._is_closing or not account.may_trade:
+        if self._is_closing or account.state.was_closed or not account.may_trade:
             external = reconcile.External.ADOPT
         return reconcile.Terms(
             external=external,

@@ -68,7 +68,8 @@ class State:
 
     register, holdings: orders and executions, and what they have moved; agents: by name; locks:
     (protection, symbol) to UTC ns until which it refuses; settings, pending_settings: in force, and
-    from the next bar on; mismatches: of the last reconciliation; last_seq: events applied.
+    from the next bar on; mismatches: of the last reconciliation; was_closed: a kill that closed
+    positions was lifted, and nothing was decided since; last_seq: events applied.
     """
 
     def __init__(self) -> None:
@@ -87,6 +88,7 @@ class State:
         self.settings: dict[str, Any] = {}
         self.pending_settings: dict[str, Any] = {}
         self.mismatches: tuple[str, ...] = ()
+        self.was_closed = False
 
     def apply(self, event: Event) -> None:
         """Take in an event that is in the journal."""
@@ -194,6 +196,7 @@ class State:
         return record
 
     def _decided(self, event: BarDecided) -> None:
+        self.was_closed = False
         record = self._agent(event.agent)
         record.last_start_s = max(record.last_start_s, event.start_s)
         self.holdings.book(event.agent).apply(event)
@@ -219,6 +222,7 @@ class State:
     def _rearmed(self, event: Rearmed) -> None:
         self.trading, self.trading_reason = TradingState.ACTIVE, event.reason
         self.is_latched = False
+        self.was_closed = event.was_closed
         self.marks.restart()
 
     def _tripped(self, event: ProtectionTripped) -> None:

@@ -28,10 +28,10 @@ from jaxtrade.live.trades import Trades
 if TYPE_CHECKING:
     from jaxtrade.live.state import State
 
-VERSION = 1
+VERSION = 2
 """Rises when a state is written, or folded, in another way: what is older is folded anew."""
 
-_PLAIN = ("last_seq", "run_id", "epoch")
+_PLAIN = ("last_seq", "run_id", "epoch", "was_closed")
 
 
 def write(state: "State") -> str:
