@@ -162,11 +162,10 @@ class SAC(Settings):
     ) -> tuple[jax.Array, jax.Array, Any]:
         """Actions drawn from the policy, at first uniformly; nothing besides."""
         head = learner.actor.head
-        sample_key, uniform_key = jax.random.split(key)
         outputs = self._outputs(head, learner.actor.params["policy"], obs)
-        drawn, _ = head.sample(outputs, sample_key)
+        drawn, _ = head.sample(outputs, key)
         explores = learner.replay.size < self.learning_starts
-        action = jnp.where(explores, head.uniform(outputs, uniform_key), drawn)
+        action = jnp.where(explores, head.uniform(outputs, key), drawn)  # one of them is used
         return action, hidden, ()
 
     def learn(
@@ -178,11 +177,10 @@ class SAC(Settings):
         if self.normalise_reward:
             scale = update_reward_scale(scale, batch, self.gamma)
         rate = self.rate(batch.progress)
-        sample_key, step_key = jax.random.split(key)
+        keys = jax.random.split(key, 1 + self.num_updates)
         shape = (self.num_updates, self.batch_size)
-        rows = replay.sample(kept, sample_key, shape, n_step=self.n_step, gamma=self.gamma)
+        rows = replay.sample(kept, keys[0], shape, n_step=self.n_step, gamma=self.gamma)
         rows = dataclasses.replace(rows, reward=rows.reward / scale.deviation)
-        keys = jax.random.split(step_key, self.num_updates)
 
         def update(learnt: Learnt, given: tuple[Sample, jax.Array]) -> tuple[Learnt, Metrics]:
             rows, key = given
@@ -190,7 +188,7 @@ class SAC(Settings):
             return self._step(learnt, dataclasses.replace(rows, seen=seen, final=final), key, rate)
 
         def improve(learnt: Learnt) -> tuple[Learnt, Metrics]:
-            learnt, metrics = jax.lax.scan(update, learnt, (rows, keys))
+            learnt, metrics = jax.lax.scan(update, learnt, (rows, keys[1:]))
             return learnt, jax.tree.map(lambda x: x.mean(), metrics)
 
         def wait(learnt: Learnt) -> tuple[Learnt, Metrics]:

@@ -8,6 +8,7 @@ order      from the tick that ends a bar to the return of `submit_order`: bar, d
            takes, a reader in the journal, a slow disk under logs and metrics (`live_troubles`)
 flood      50,000 ticks a second of 20 symbols, an agent each, bars of five seconds
 soak       1,000 ticks a second, by default for an hour: what has grown since its first tenth
+disk       a commit without a database: pages written over others, and made durable
 
 The engine's process has the processor's last core for itself, troubles have the others. The journal
 is in a temporary folder: put TMPDIR on the disk that is meant.
@@ -56,6 +57,9 @@ TICK_MOVE = 2e-6
 """Standard deviation of a price's move from tick to tick, relative."""
 
 WARM_UP_BARS = 100
+COMMIT_PAGES = (1, 6)
+"""Written at once: the least there is, and about what the commit of an order writes."""
+
 KEPT_EACH = 17
 """Of so many ticks the time of one is kept."""
 
@@ -381,6 +385,29 @@ def case_order(args: argparse.Namespace, folder: Path) -> None:
         show("order_troubled", f"{metric}_over_quiet", [troubled / quiet], "ratio", **config)
 
 
+def case_disk(args: argparse.Namespace, folder: Path) -> None:
+    """What no commit can be quicker than."""
+    length, page = 4 << 20, 4096
+    with open(folder / "pages", "wb+", buffering=0) as file:
+        file.write(bytes(length))
+        os.fsync(file.fileno())
+        for num_pages in COMMIT_PAGES:
+            size = num_pages * page
+            runs = []
+            for number in range(args.repeats):
+                content, took = bytes([1 + number]) * size, []
+                for index in range(args.bars):
+                    time.sleep(args.pause)
+                    started = time.perf_counter_ns()
+                    os.pwrite(file.fileno(), content, index * size % (length - size))
+                    os.fdatasync(file.fileno())
+                    took.append((time.perf_counter_ns() - started) / 1e3)
+                runs.append(np.percentile(took, PERCENTILES))
+            for index, percentile in enumerate(PERCENTILES):
+                values = [float(run[index]) for run in runs]
+                show("disk", f"p{percentile}", values, "us", pages=num_pages)
+
+
 def case_flood(args: argparse.Namespace, folder: Path) -> None:
     """Many ticks for a minute."""
     export(folder / "policy.onnx", bar_seconds=FLOOD_BAR_SECONDS)
@@ -403,13 +430,21 @@ def _show_flood(case: str, folder: Path, driver: Flood, *, num_symbols: int) -> 
         show(case, metric, [value], UNITS.get(metric, "count"), **config)
 
 
-CASES = {"decision": case_decision, "order": case_order, "flood": case_flood, "soak": case_soak}
+CASES = {
+    "decision": case_decision,
+    "order": case_order,
+    "flood": case_flood,
+    "soak": case_soak,
+    "disk": case_disk,
+}
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("cases", nargs="*", choices=[*CASES, []], help="by default all but soak")
+    parser.add_argument(
+        "cases", nargs="*", choices=[*CASES, []], help="by default all but soak and disk"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--calls", type=int, default=2_000, help="decisions of a repeat")
     parser.add_argument("--bars", type=int, default=2_000, help="of a run of order")
