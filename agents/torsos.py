@@ -16,9 +16,10 @@ import jax.numpy as jnp
 
 from jaxtrade.specs import JaxtradeError
 
+
 @jax.custom_vjp
 def silu(x: jax.Array) -> jax.Array:
-    """x times its sigmoid (Elfwing et al. 2018).
+    """Each number times its sigmoid (Elfwing et al. 2018).
 
     The sigmoid is made of a tanh, at which processors are quicker than at an exponential, and the
     gradient of what is known by then.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from jaxtrade.live.bookkeeper import Bookkeeper
 from jaxtrade.live.brokers.base import Broker, NotConnectedError
-from jaxtrade.live.clock import Clock
+from jaxtrade.live.clock import SECOND_NS, Clock
 from jaxtrade.live.events import (
     BrokerError,
     Event,
@@ -29,8 +29,6 @@ from jaxtrade.live.sections import EngineSettings
 
 CANCELS = 3
 """How often a cancellation is asked for before everything in the symbol is cancelled."""
-
-SECOND = 1_000_000_000
 
 
 @dataclasses.dataclass(slots=True)
@@ -242,7 +240,7 @@ class Execution:
             watch.expire_ns = self._clock.steady_ns() + left_ns
 
     def _in(self, seconds: float) -> int:
-        return self._clock.steady_ns() + round(seconds * SECOND)
+        return self._clock.steady_ns() + round(seconds * SECOND_NS)
 
     def _note(self, text: str, cid: str = "") -> None:
         self._books.observe(

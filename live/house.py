@@ -5,8 +5,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from jaxtrade.live.clock import SystemClock
-from jaxtrade.live.execution import SECOND
+from jaxtrade.live.clock import SECOND_NS, SystemClock
 from jaxtrade.live.journal import JournalError
 from jaxtrade.live.pace import Sweep
 from jaxtrade.live.positions import PositionStatus
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 TURN_S = 0.25
 """At least so often there is a look at deadlines and latches, and a sign of life."""
 
-PATIENCE_NS = 60 * SECOND
+PATIENCE_NS = 60 * SECOND_NS
 """How long a look may be held up by something else before there is no sign of life any more."""
 
 
@@ -88,7 +87,7 @@ class House:
         account, session = self._engine.account, self._engine.session
         await account.execution.look_after()
         now = account.clock.steady_ns()
-        is_urgent = account.execution.needs_evidence and now - session.compared_ns >= SECOND
+        is_urgent = account.execution.needs_evidence and now - session.compared_ns >= SECOND_NS
         if is_urgent or self._is_compare_due(now):
             await self._compare()
 
@@ -101,9 +100,9 @@ class House:
 
     def _is_compare_due(self, now: int) -> bool:
         session = self._engine.session
-        seconds = self._engine.account.settings.engine.reconcile_s
+        pause_ns = round(self._engine.account.settings.engine.reconcile_s * SECOND_NS)
         is_again = 0 < session.again_ns <= now
-        return is_again or self._machine.steady_ns() - self._compared_ns >= round(seconds * SECOND)
+        return is_again or self._machine.steady_ns() - self._compared_ns >= pause_ns
 
     def _note_unprotected(self, now: int) -> None:
         """Note since when positions have been without the stop that they are to have."""
@@ -121,7 +120,7 @@ class House:
         engine, account = self._engine, self._engine.account
         now = account.clock.steady_ns()
         self._note_unprotected(now)
-        limit = round(account.settings.engine.unprotected_s * SECOND)
+        limit = round(account.settings.engine.unprotected_s * SECOND_NS)
         for symbol, since in list(self._unprotected.items()):
             is_overdue = now - since >= limit
             await engine.trading.protect(account.owners[symbol], symbol, is_overdue=is_overdue)
@@ -150,7 +149,7 @@ class House:
         account = self._engine.account
         now = self._machine.steady_ns()
         settings = account.settings.engine
-        if now - self._backed_up_ns < round(settings.backup_s * SECOND):
+        if now - self._backed_up_ns < round(settings.backup_s * SECOND_NS):
             return
         if self._backup is not None and not self._backup.done():
             return

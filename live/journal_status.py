@@ -55,10 +55,10 @@ def from_journal(folder: Path | str) -> dict[str, Any]:
         "latched": state.is_latched or found is not None,
         "broker": {"kind": "", "connected": False, "epoch": state.epoch, "age_s": None},
         "equity": marks.equity,
-        "day_return": _growth(marks.equity, marks.day_start_equity),
-        "drawdown": max(-_growth(marks.equity, marks.peak_equity), 0.0),
+        "day_return": growth(marks.equity, marks.day_start_equity),
+        "drawdown": max(-growth(marks.equity, marks.peak_equity), 0.0),
         "agents": [_agent(state, name, record) for name, record in state.agents.items()],
-        "orders": [_order(each) for each in state.working_orders()],
+        "orders": [order_row(each) for each in state.working_orders()],
         "latency_us": {},
         "settings_version": state.settings_version,
         "pending_settings": dict(state.pending_settings),
@@ -87,8 +87,8 @@ def _agent(state: State, name: str, record: AgentRecord) -> dict[str, Any]:
     }
 
 
-def _order(order: Order) -> dict[str, Any]:
-    """A working order, as the engine's status has it."""
+def order_row(order: Order) -> dict[str, Any]:
+    """A working order, as a status tells of it."""
     intent = order.intent
     return {
         "cid": intent.cid,
@@ -103,5 +103,6 @@ def _order(order: Order) -> dict[str, Any]:
     }
 
 
-def _growth(now: float, before: float) -> float:
+def growth(now: float, before: float) -> float:
+    """By which fraction a number has grown; 0 where it cannot be said."""
     return now / before - 1.0 if before > 0 else 0.0

@@ -138,6 +138,9 @@ class SupervisorSettings:
         for name in ("heartbeat_s", "start_s", "window_s", "stop_s"):
             require_seconds(name, getattr(self, name))
         require(self.missed >= 1, "missed", self.missed, "1 or more")
+        patience_s = self.heartbeat_s * self.missed
+        right = "such that heartbeat_s x missed is at least 0.5, twice what an engine needs"
+        require(patience_s >= 0.5, "heartbeat_s", self.heartbeat_s, right)
         require(self.max_restarts >= 0, "max_restarts", self.max_restarts, "0 or more")
 
 

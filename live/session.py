@@ -15,6 +15,7 @@ from jaxtrade.live.account import Account
 from jaxtrade.live.allotment import allotments, hand_overs
 from jaxtrade.live.book import CARRY, share_of_difference
 from jaxtrade.live.brokers.base import NotConnectedError, Snapshot
+from jaxtrade.live.clock import SECOND_NS
 from jaxtrade.live.desk import Desk
 from jaxtrade.live.events import (
     AccountState,
@@ -24,7 +25,6 @@ from jaxtrade.live.events import (
     BrokerDisconnected,
     CashMoved,
 )
-from jaxtrade.live.execution import SECOND
 from jaxtrade.live.executions import EXACT
 from jaxtrade.live.orders import OrderStatus
 from jaxtrade.live.rows import Row
@@ -164,7 +164,7 @@ class Session:
         self.outside = found.outside
         self.again_ns = 0
         if found.again_s is not None:
-            self.again_ns = self.compared_ns + round(found.again_s * SECOND)
+            self.again_ns = self.compared_ns + round(found.again_s * SECOND_NS)
         if snapshot.is_complete:
             held = reconcile.held_by(snapshot)
             symbols = {*held, *account.owners, *account.state.positions}
@@ -329,7 +329,7 @@ class Session:
         if row is None:
             return None
         end_s = row[0].start_s + 2 * desk.bar_seconds
-        if self._account.clock.wall_ns() < end_s * SECOND:
+        if self._account.clock.wall_ns() < end_s * SECOND_NS:
             return row
         desk.slot.see([row])
         desk.rows.begin_after(desk.decider.last_start_s)

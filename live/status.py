@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from jaxtrade.live.desk import Desk
+from jaxtrade.live.journal_status import growth, order_row
 
 if TYPE_CHECKING:
     from jaxtrade.live.engine import Engine
@@ -28,23 +29,10 @@ def status_of(engine: "Engine") -> dict[str, Any]:
             "age_s": engine.data_age_s(),
         },
         "equity": equity,
-        "day_return": _growth(equity, marks.day_start_equity),
-        "drawdown": max(-_growth(equity, marks.peak_equity), 0.0),
+        "day_return": growth(equity, marks.day_start_equity),
+        "drawdown": max(-growth(equity, marks.peak_equity), 0.0),
         "agents": [_agent(engine, desk) for desk in account.desks.values()],
-        "orders": [
-            {
-                "cid": each.cid,
-                "agent": each.intent.agent,
-                "symbol": each.intent.symbol,
-                "side": each.intent.side,
-                "leg": each.intent.leg,
-                "quantity": str(each.intent.quantity),
-                "filled": str(each.filled),
-                "price": None if each.intent.price is None else str(each.intent.price),
-                "status": each.status,
-            }
-            for each in state.working_orders()
-        ],
+        "orders": [order_row(each) for each in state.working_orders()],
         "latency_us": {
             "decision_p50": decision.percentile(50),
             "decision_p99": decision.percentile(99),
@@ -101,7 +89,3 @@ def _exposure(engine: "Engine", symbol: str, equity: float) -> float:
     account = engine.account
     quantity = float(account.state.quantity(symbol))
     return quantity * account.closes.get(symbol, 0.0) / equity if equity > 0 else 0.0
-
-
-def _growth(now: float, before: float) -> float:
-    return now / before - 1.0 if before > 0 else 0.0

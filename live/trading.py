@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from jaxtrade.live import exits, planning
 from jaxtrade.live.account import Account
 from jaxtrade.live.brokers.base import NotConnectedError
+from jaxtrade.live.clock import SECOND_NS
 from jaxtrade.live.desk import Desk
 from jaxtrade.live.events import (
     AgentPaused,
@@ -22,7 +23,6 @@ from jaxtrade.live.events import (
     TradingState,
     TradingStateChanged,
 )
-from jaxtrade.live.execution import SECOND
 from jaxtrade.live.guard import check
 from jaxtrade.live.journal import Carry, JournalError
 from jaxtrade.live.orders import Order, OrderStatus, decision_key, make_cid
@@ -31,13 +31,13 @@ from jaxtrade.live.reconcile import External
 from jaxtrade.live.rows import Row
 from jaxtrade.live.scene import Plan, Terms
 
-DENIED_NS = 60 * SECOND
+DENIED_NS = 60 * SECOND_NS
 """Within which a refusal of the same kind is journalled once."""
 
 REPAIR_NS = 250_000_000
 """Within which exits that a broker refuses are sent again once."""
 
-STRAY_NS = 3 * SECOND
+STRAY_NS = 3 * SECOND_NS
 """Between two orders that are to close what nobody here has."""
 
 
@@ -186,7 +186,7 @@ class Trading:
                     return
                 account.instruments |= {each.symbol: each for each in known}
             scene = account.scene_of((symbol,), account.equity)
-            start_s = scene.now_ns // SECOND
+            start_s = scene.now_ns // SECOND_NS
             await self.carry_out(exits.close(Terms(agent=""), symbol, scene, start_s=start_s))
 
     async def carry_out(self, plan: Plan) -> None:

@@ -219,7 +219,7 @@ def test_one_that_does_not_end_is_killed(tmp_path, starts):
 def test_one_that_was_told_to_end_and_hangs_is_not_started_again(tmp_path, starts):
     """`jaxtrade stop` reaches the engine, not the supervisor: the engine's last beat tells it."""
     code = "heart.beat(); heart.beat_last(); os.kill(os.getpid(), signal.SIGSTOP)"
-    settings = SupervisorSettings(heartbeat_s=0.1, stop_s=0.1)
+    settings = SupervisorSettings(heartbeat_s=0.2, stop_s=0.1)
     assert run(tmp_path, program(code, starts, is_vital=True), settings=settings) == 0
     assert len(lines(starts)) == 1
 
@@ -239,7 +239,7 @@ def test_an_orderly_end_has_its_time_and_need_not_beat(tmp_path, starts):
         await until(lambda: starts.with_name("starts.ready").exists())
         supervisor.stop("a test")
 
-    settings = SupervisorSettings(heartbeat_s=0.1, missed=3, stop_s=20.0)
+    settings = SupervisorSettings(heartbeat_s=0.2, missed=3, stop_s=20.0)
     assert run(tmp_path, program(code, starts, is_vital=True), settings=settings, during=stop) == 0
     assert starts.with_name("starts.ended").exists()
 
