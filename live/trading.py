@@ -159,7 +159,8 @@ class Trading:
     async def undo(self, symbols: Iterable[str]) -> None:
         """Where the settings say so, trade back to the last target what others have traded."""
         account = self._account
-        if account.settings.engine.external != External.FLATTEN or not account.may_trade:
+        is_on = account.settings.engine.external == External.FLATTEN and account.may_trade
+        if not is_on or account.state.was_closed:
             return
         for symbol in symbols:
             desk = account.owners.get(symbol)

@@ -106,6 +106,7 @@ def test_slips_are_named():
     assert "add up to 1.5" in refusal("agents.b.model=m", "agents.b.budget=0.5")
     assert "time zone such as" in refusal("time_zone=Mars")
     assert "names nothing" in refusal("data=")
+    assert "heartbeat_s x missed" in refusal("supervisor.heartbeat_s=0.1")
     with pytest.raises(JaxtradeError, match="give model=RUN"):
         compose([])
 
