@@ -1,16 +1,32 @@
 """What holds in every test: warnings are errors (pyproject.toml), no large captured constants.
 
-And what is costly to make and shared by tests of several files, made once.
+And what is costly to make and shared by tests of several files, made once: worlds, and programs,
+which a worker and the processes that it starts compile once.
 """
 
 import itertools
 import os
 import pathlib
+import tempfile
 
 import jax
 import pytest
 
 jax.config.update("jax_captured_constants_warn_bytes", 1_000_000)
+
+PROGRAMS = tempfile.TemporaryDirectory(prefix="programs-", ignore_cleanup_errors=True)
+for name, value in (
+    ("jax_compilation_cache_dir", PROGRAMS.name),
+    ("jax_persistent_cache_min_compile_time_secs", 0.0),
+    ("jax_persistent_cache_min_entry_size_bytes", -1),
+):
+    jax.config.update(name, value)
+    os.environ[name.upper()] = str(value)
+
+
+def pytest_unconfigure() -> None:
+    """Leave nothing behind."""
+    PROGRAMS.cleanup()
 
 
 @pytest.fixture(scope="session")

@@ -272,8 +272,12 @@ def test_an_account_that_trades_is_not_started_twice(monkeypatch, capsys, engine
 
 
 def command_with(code, *arguments) -> list[str]:
-    """The `jaxtrade` command with a stand-in for the supervisor."""
+    """The `jaxtrade` command with a stand-in for the supervisor. It hears SIGINT, which what a shell
+    has started in the background does not.
+    """
     text = (
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from jaxtrade.live import starting\n"
         f"starting.SUPERVISOR = ('-c', {code!r})\n"
         "starting.START_S = 1.0\n"
