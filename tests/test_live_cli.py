@@ -272,8 +272,8 @@ def test_an_account_that_trades_is_not_started_twice(monkeypatch, capsys, engine
 
 
 def command_with(code, *arguments) -> list[str]:
-    """The `jaxtrade` command with a stand-in for the supervisor. It hears SIGINT, which what a shell
-    has started in the background does not.
+    """The `jaxtrade` command with a stand-in for the supervisor. It hears SIGINT, to which what a
+    shell has started in the background is deaf.
     """
     text = (
         "import signal\n"
