@@ -8,7 +8,6 @@ they are.
 import dataclasses
 import math
 
-from jaxtrade.bars import DAY_SECONDS
 from jaxtrade.build import require
 
 
@@ -115,8 +114,8 @@ class Protections:
     cooldown_s: float = 0.0
     stop_cooldown_s: float = 0.0
     stop_guard_trades: int = 0
-    stop_guard_window_s: float = float(DAY_SECONDS)
-    stop_guard_lock_s: float = float(DAY_SECONDS)
+    stop_guard_window_s: float = 86_400.0
+    stop_guard_lock_s: float = 86_400.0
     stop_guard_per_symbol: bool = False
 
     def __post_init__(self) -> None:
@@ -137,4 +136,4 @@ class Protections:
 
 MOST_TRADES = 200
 
-_LONGEST_S = 10.0 * 366 * DAY_SECONDS
+_LONGEST_S = 10 * 366 * 86_400.0

@@ -19,7 +19,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from jaxtrade.bars import DAY_SECONDS
 from jaxtrade.database import use_wal
 from jaxtrade.live.clock import SECOND_NS
 from jaxtrade.live.events import Bar, Tick
@@ -145,7 +144,7 @@ class Recorder:
                 log.warning("metrics are lost", extra={"why": str(error), "times": self.failed})
 
     def _prune(self) -> None:
-        oldest = time.time_ns() - KEEP_DAYS * DAY_SECONDS * SECOND_NS
+        oldest = time.time_ns() - KEEP_DAYS * 86_400 * SECOND_NS
         with contextlib.suppress(sqlite3.Error), _opened(self._path) as db:
             for table in _PRUNED:
                 db.execute(f"DELETE FROM {table} WHERE at_ns < ?", (oldest,))
