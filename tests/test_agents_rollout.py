@@ -207,6 +207,7 @@ def test_next_values_ask_only_where_an_episode_was_cut_off():
     assert np.argwhere(missing).tolist() == [[3, 2]]
 
 
+@pytest.mark.slow
 def test_next_values_of_several_batches_at_once():
     shares = jnp.float32([0.0, 0.2, 1.0])
     keys = jax.random.split(jax.random.key(7), 3)

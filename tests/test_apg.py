@@ -97,6 +97,7 @@ def test_it_finds_the_best_feedback_of_a_linear_system():
     assert history[0]["grad_norm"] > 0
 
 
+@pytest.mark.slow
 def test_it_learns_through_the_end_of_an_episode():
     # Windows of 16 steps over episodes of 5: the slope must not leak from one into the next.
     agent = agents.make("apg", **SETTINGS)

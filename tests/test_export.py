@@ -76,6 +76,7 @@ def test_features_without_a_carry_and_context_alone():
 # What single features see
 
 
+@pytest.mark.slow
 def test_minute_returns_keep_their_digits():
     spec = FeatureSpec(names=("log_return",), window=2)
     policy = linear_policy(spec, np.zeros((1, 3)), np.zeros((6, 3)), [1, 0, 0])

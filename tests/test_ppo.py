@@ -117,6 +117,7 @@ def test_each_hyperparameter_changes_what_is_learnt(name, value, rollout):
     assert (change(AGENT, rollout) != change(other, rollout)).any()
 
 
+@pytest.mark.slow
 def test_entropy_is_rewarded():
     probe = PROBES["a reward for an action"]
     agent = AGENT.replace(entropy_coefficient=np.float32(10))

@@ -162,6 +162,7 @@ def test_what_a_step_led_to_is_judged_with_the_memory_after_it(rollout):
     assert rows.target[-1, number] == pytest.approx(float(expected), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_first_steps_only_bring_the_memory_up_to_date(rollout):
     learner, batch = rollout
     agent = STILL.replace(burn_in=5)

@@ -60,6 +60,7 @@ def numbers(tree):
     return [np.asarray(leaf) for leaf in leaves]
 
 
+@pytest.mark.slow
 def test_how_iterations_are_cut_into_chunks_changes_nothing():
     whole, _ = run([8])
     cut, _ = run([1, 3, 4])

@@ -92,6 +92,7 @@ def test_it_finds_the_best_weights():
     np.testing.assert_allclose(mode[0], [0.7, 0.3], atol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["discrete", "continuous"])
 def test_the_temperature_holds_the_entropy_at_its_target(name):
     agent = AGENT.replace(

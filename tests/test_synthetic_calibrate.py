@@ -211,6 +211,7 @@ def test_the_moving_deviation_knows_nothing_of_its_own_bar():
     np.testing.assert_allclose(moving_deviation(returns), np.sqrt(expected))
 
 
+@pytest.mark.slow
 def test_a_calibrated_market_resembles_its_model():
     original = market_of("garch")
     params = calibrate("garch", original, target_variance=True)
