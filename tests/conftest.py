@@ -1,7 +1,8 @@
 """What holds in every test: warnings are errors (pyproject.toml), no large captured constants.
 
 And what is costly to make and shared by tests of several files, made once: worlds, and programs,
-which a worker and the processes that it starts compile once.
+which a worker compiles once. The processes that it starts do not share in that: some of them are
+killed, or have no room on the disk, and would leave half a program.
 """
 
 import itertools
@@ -21,7 +22,6 @@ for name, value in (
     ("jax_persistent_cache_min_entry_size_bytes", -1),
 ):
     jax.config.update(name, value)
-    os.environ[name.upper()] = str(value)
 
 
 def pytest_unconfigure() -> None:
