@@ -6,7 +6,7 @@ from pathlib import Path
 from jaxtrade.live.control import NotRunningError, ask
 from jaxtrade.live.folders import account_folder
 from jaxtrade.live.kill import kill as kill_account
-from jaxtrade.live.latches import Latch, is_latched, latched, lift
+from jaxtrade.live.latches import Latch, is_flattening, is_latched, lift
 from jaxtrade.specs import JaxtradeError
 
 
@@ -48,13 +48,13 @@ def _rearm_journal(path: Path, reason: str) -> str:
     # here, for killing must not wait for it
     from jaxtrade.live.events import Rearmed
     from jaxtrade.live.journal import Journal, JournalError
+    from jaxtrade.live.journal_db import JOURNAL
     from jaxtrade.live.lock import Lock
 
-    file = path / "journal.db"
+    file = path / JOURNAL
     if not file.exists():
         return ""
-    killed = latched(path, Latch.KILLED)
-    was_closed = killed is not None and killed.flatten
+    was_closed = is_flattening(path)
     with Lock(path / "engine.lock"):
         try:
             with Journal(file, now=time.time_ns) as journal:

@@ -19,7 +19,7 @@ from jaxtrade.live.events import (
     TradingState,
     TradingStateChanged,
 )
-from jaxtrade.live.latches import Latch, is_latched, latched, lift, set_latch
+from jaxtrade.live.latches import Latch, is_flattening, is_latched, latched, lift, set_latch
 from jaxtrade.live.settings import LiveSettings, changed, write
 from jaxtrade.live.state import SEVERITY
 from jaxtrade.live.worth import Worth
@@ -47,8 +47,7 @@ class Governor:
 
     def begin(self) -> None:
         """Take up what a kill had begun; its latch is in the state already."""
-        found = latched(self._folder, Latch.KILLED)
-        self.is_flattening = found is not None and found.flatten
+        self.is_flattening = is_flattening(self._folder)
         state, settings = self._account.state, self._account.settings.protections
         if state.trading is TradingState.HALTED and settings.flatten:
             self.is_flattening |= state.trading_reason.startswith(protections.MAX_DRAWDOWN)
@@ -152,14 +151,10 @@ class Governor:
         Raises:
             JaxtradeError: no reason, or a latch's file cannot be removed.
         """
-        killed = latched(self._folder, Latch.KILLED)
+        was_closed, now_ns = is_flattening(self._folder), self._account.clock.wall_ns()
         lift(self._folder, reason)
         self.is_flattening = False
-        rearmed = Rearmed(
-            at_ns=self._account.clock.wall_ns(),
-            reason=reason,
-            was_closed=killed is not None and killed.flatten,
-        )
+        rearmed = Rearmed(at_ns=now_ns, reason=reason, was_closed=was_closed)
         self._account.books.observe(rearmed, durable=True)
 
     def propose(self, changes: Mapping[str, Any], by: str) -> int:

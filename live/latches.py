@@ -75,6 +75,12 @@ def latched(folder: Path | str, latch: Latch) -> Latched | None:
         return Latched(reason=f"the file {latch} is there and cannot be read", by="", at="")
 
 
+def is_flattening(folder: Path | str) -> bool:
+    """Whether a kill is latched that closes positions too."""
+    killed = latched(folder, Latch.KILLED)
+    return killed is not None and killed.flatten
+
+
 def lift(folder: Path | str, reason: str) -> list[Latch]:
     """Lift whatever is set, because a person said why; those that were set.
 

@@ -161,6 +161,7 @@ class Swaps:
             histories = await self._account.histories(desk)
             seat = await asyncio.to_thread(self._warmed, desk, bundle, histories)
             self._shelf.keep(bundle)
+            seat.use(desk.settings, desk.decisions)  # which may have changed meanwhile
             desk.slot.offer(seat)
             desk.notes.append(f"{name} follows for {desk.slot.shadow_bars} bars, then takes over")
         except (JaxtradeError, NotConnectedError) as error:

@@ -123,6 +123,12 @@ class Trading:
             self._repaired_ns[symbol] = account.clock.steady_ns()
         await self.carry_out(plan)
 
+    @property
+    def _undoes(self) -> bool:
+        """Whether what comes from outside is traded away."""
+        is_asked = self._account.settings.engine.external == External.FLATTEN
+        return is_asked and self._account.may_trade
+
     def may_repair(self, order: Order) -> bool:
         """Whether exits are looked at right after an order has ended: where a broker refuses one
         after the other, the next try is left to who keeps the house.
@@ -158,20 +164,17 @@ class Trading:
 
     async def undo(self, symbols: Iterable[str]) -> None:
         """Where the settings say so, trade back to the last target what others have traded."""
-        account = self._account
-        is_on = account.settings.engine.external == External.FLATTEN and account.may_trade
-        if not is_on or account.state.was_closed:
+        if not self._undoes or self._account.state.was_closed:
             return
         for symbol in symbols:
-            desk = account.owners.get(symbol)
+            desk = self._account.owners.get(symbol)
             if desk is not None:
                 await self.replan(desk, symbol)
 
     async def close_strays(self) -> None:
         """Where the settings say so, close what is held in symbols that no agent has."""
         account, book = self._account, self._account.state.books.get("")
-        is_on = account.settings.engine.external == External.FLATTEN and account.may_trade
-        if book is None or not is_on:
+        if book is None or not self._undoes:
             return
         now = account.clock.steady_ns()
         for symbol, held in list(book.holdings.items()):

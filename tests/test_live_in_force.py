@@ -19,46 +19,27 @@ from jaxtrade.live.events import (
     OrderInitialized,
     TradingState,
 )
-from tests.live_runs import params_of, run, settings_of, small_market, write_bundle
-
-BARS = 230
+from tests.live_runs import BARS, FIRST, after, params_of, run, settings_of, small_market
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """Two markets at one broker, and a bundle that trades the first."""
-    folder = tmp_path_factory.mktemp("world")
-    venues = []
-    for number, symbol in enumerate(("ONE", "TWO")):
-        market = small_market(BARS, seed=number)
-        spec = dataclasses.replace(market.spec, symbols=(symbol,))
-        market = dataclasses.replace(market, spec=spec)
-        venues.append(venue(market, params_of(market)))
-        if not number:
-            bundle = write_bundle(folder, market)
-    return joined(venues), bundle
+def venues(world):
+    """The world's market and another one at one broker."""
+    other = small_market(BARS, seed=1)
+    other = dataclasses.replace(other, spec=dataclasses.replace(other.spec, symbols=("TWO",)))
+    return joined([venue(world.market, world.params), venue(other, params_of(other))])
 
 
 @pytest.fixture
-def trade(world, tmp_path):
-    """Run an engine that trades ONE, and act after the tenth bar of it."""
-    venues, bundle = world
+def trade(world, venues, tmp_path):
+    """Run an engine that trades the first of them, and act after ten bars of it."""
 
     def traded(act, **tree):
         def prepare(engine):
-            deal_with, seen = engine.deal_with, []
-
-            async def dealt_with(event):
-                await deal_with(event)
-                if isinstance(event, Bar) and event.symbol == "ONE":
-                    seen.append(event)
-                    if len(seen) == 10:
-                        await act(engine)
-
-            engine.deal_with = dealt_with
+            after(engine, 10, lambda event: act(engine), kind=Bar)
 
         broker = PaperBroker(Replay(venues), clock=SimulatedClock())
-        return run(settings_of(tmp_path / "account", bundle, **tree), broker, prepare=prepare)
+        return run(settings_of(tmp_path / "account", world.bundle, **tree), broker, prepare=prepare)
 
     return traded
 
@@ -68,7 +49,7 @@ def test_what_others_trade_in_a_symbol_of_an_agent_is_undone_only_if_asked_to(tr
     working = []
 
     async def act(engine):
-        engine.account.broker.trade_outside("ONE", Decimal(300))
+        engine.account.broker.trade_outside("SYNTH", Decimal(300))
         await engine.house._compare()
         working.extend(order.intent for order in engine.account.state.working_orders())
 
@@ -106,7 +87,7 @@ def test_what_is_held_in_a_symbol_of_nobody_is_closed_only_if_asked_to(trade, ex
         assert state.quantity("TWO") == 7
     is_halted = state.trading is TradingState.HALTED
     assert is_halted == (external == "halt")
-    assert len([event for event in ran.decisions if event.agent == "main"]) == BARS - 200
+    assert len([event for event in ran.decisions if event.agent == "main"]) == BARS - FIRST
 
 
 def test_a_change_while_it_runs_reaches_who_goes_by_it(trade):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxtrade.agents.networks import ActorCritic, dead_units
-from jaxtrade.agents.torsos import GRU, TORSOS, Attention, Conv, LayerNorm, Torso, product
+from jaxtrade.agents.torsos import GRU, TORSOS, Attention, Conv, LayerNorm, Torso, product, silu
 from jaxtrade.specs import JaxtradeError
 
 BATCH, WINDOW, WIDTH, MEMORY = 3, 11, 4, 5
@@ -194,6 +194,13 @@ def test_a_unit_is_dead_that_does_nothing_for_any_row(activation, biases, share)
     layer = {"kernel_0": jnp.ones((4, 1)), "bias": jnp.asarray(biases)}
     params["params"]["torso"] = {"torso_0": layer}
     assert dead_units(network, params, x, none) == share
+
+
+def test_silu_and_its_slope_are_those_of_jax():
+    x = jnp.concatenate([jnp.linspace(-12.0, 12.0, 481), jnp.asarray([-100.0, 100.0])])
+    np.testing.assert_allclose(silu(x), jax.nn.silu(x), rtol=1e-6, atol=2e-6)
+    slopes = [jax.vmap(jax.grad(each))(x) for each in (silu, jax.nn.silu)]
+    np.testing.assert_allclose(*slopes, rtol=1e-6, atol=2e-6)
 
 
 def test_a_torso_without_layers_has_no_dead_unit():
