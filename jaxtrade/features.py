@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxtrade.frames import at_frame, init_all, split_name, update_all
 from jaxtrade.indicators import INDICATORS, Bar, Indicator
+from jaxtrade.lengths import common_length
 from jaxtrade.market import Market
 from jaxtrade.specs import FeatureSpec, JaxtradeError, MarketSpec
 
@@ -129,8 +130,10 @@ def update(spec: FeatureSpec, carry: jax.Array, bar: Bar) -> tuple[jax.Array, ja
 
 def raw_table(spec: FeatureSpec, market: Market) -> jax.Array:
     """The feature rows of a whole market before normalising, f32[T, A, F]."""
-    context = context_rows(spec, market)
-    return _scan_table(spec, _indicators(spec), market.bars, market.volume, context, market.clock)
+    rows = (market.bars, market.volume, context_rows(spec, market), market.clock)
+    behind = common_length(market.num_bars) - market.num_bars  # more rows of what the last one has
+    rows = (np.pad(row, [(0, behind)] + [(0, 0)] * (row.ndim - 1), mode="edge") for row in rows)
+    return _scan_table(spec, _indicators(spec), *rows)[: market.num_bars]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -1,32 +1,33 @@
 """What holds in every test: warnings are errors (pyproject.toml), no large captured constants.
 
 And what is costly to make and shared by tests of several files, made once: worlds, and programs,
-which a worker compiles once. The processes that it starts do not share in that: some of them are
-killed, or have no room on the disk, and would leave half a program.
+which whoever needs them first compiles for all workers. The processes that tests start do not share
+in that unless told to (`programs.shared`): some of them are killed, or have no room on the disk,
+and would leave half a program.
 """
 
 import itertools
 import os
 import pathlib
-import tempfile
+import shutil
 
-import jax
 import pytest
 
-jax.config.update("jax_captured_constants_warn_bytes", 1_000_000)
+from tests import programs
 
-PROGRAMS = tempfile.TemporaryDirectory(prefix="programs-", ignore_cleanup_errors=True)
-for name, value in (
-    ("jax_compilation_cache_dir", PROGRAMS.name),
-    ("jax_persistent_cache_min_compile_time_secs", 0.0),
-    ("jax_persistent_cache_min_entry_size_bytes", -1),
-):
+os.environ.setdefault("NPROC", "1")  # XLA's threads: there is a worker for each core
+
+import jax
+
+jax.config.update("jax_captured_constants_warn_bytes", 1_000_000)
+for name, value in programs.SETTINGS.items():
     jax.config.update(name, value)
 
 
 def pytest_unconfigure() -> None:
     """Leave nothing behind."""
-    PROGRAMS.cleanup()
+    if programs.IS_FIRST:
+        shutil.rmtree(programs.FOLDER, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from jaxtrade.agents.rollout import collect, keeps_state, next_values, see
 from jaxtrade.agents.types import Batch
 from jaxtrade.envs import make_trading
 from jaxtrade.synthetic import make_market
+from tests import draws
 from tests.probes import AGENT, NUM_CELLS, PROBES, StateTable, Table
 
 
@@ -153,14 +154,10 @@ def value_of(rows):
     return jnp.sin(rows["a"]) + rows["b"].sum(axis=-1)
 
 
-def random_batch(key, truncated):
-    """A batch whose final rows say nothing about the values of the next steps."""
-    num_steps, num_envs = truncated.shape
-    a, b, value, last_value = jax.random.split(key, 4)
-    final = {
-        "a": jax.random.normal(a, (num_steps, num_envs)),
-        "b": jax.random.normal(b, (num_steps, num_envs, 3)),
-    }
+def random_batch(truncated):
+    """A batch, or several, whose final rows say nothing about the values of the next steps."""
+    *lead, _, num_envs = shape = truncated.shape
+    final = {"a": draws.normal(*shape, seed=1), "b": draws.normal(*shape, 3, seed=2)}
     none = jnp.zeros_like(truncated)
     batch = Batch(
         seen=None,
@@ -174,8 +171,7 @@ def random_batch(key, truncated):
         truncated=truncated,
         progress=None,
     )
-    values = jax.random.normal(value, truncated.shape)
-    return batch, values, jax.random.normal(last_value, (num_envs,))
+    return batch, draws.normal(*shape, seed=3), draws.normal(*lead, num_envs, seed=4)
 
 
 jitted_next_values = jax.jit(next_values, static_argnums=0, static_argnames="block")
@@ -189,8 +185,8 @@ def expected_next_values(batch, value, last_value):
 @pytest.mark.parametrize("block", [1, 7, 1000])
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.7, 1.0])
 def test_next_values_are_those_of_asking_about_every_row(share, block):
-    truncated = jax.random.uniform(jax.random.key(5), (9, 5)) < share
-    batch, value, last_value = random_batch(jax.random.key(6), truncated)
+    truncated = draws.uniform(9, 5) < share
+    batch, value, last_value = random_batch(truncated)
     found = jitted_next_values(value_of, batch, value, last_value, block=block)
     np.testing.assert_allclose(found, expected_next_values(batch, value, last_value), atol=1e-6)
 
@@ -200,7 +196,7 @@ def test_next_values_ask_only_where_an_episode_was_cut_off():
         return jnp.full_like(rows["a"], jnp.nan)
 
     nowhere = jnp.zeros((9, 5), bool)
-    batch, value, last_value = random_batch(jax.random.key(6), nowhere)
+    batch, value, last_value = random_batch(nowhere)
     assert np.isfinite(jitted_next_values(refuse, batch, value, last_value, block=4)).all()
     batch = batch.replace(truncated=nowhere.at[3, 2].set(True))
     missing = np.isnan(jitted_next_values(refuse, batch, value, last_value, block=4))
@@ -210,9 +206,8 @@ def test_next_values_ask_only_where_an_episode_was_cut_off():
 @pytest.mark.slow
 def test_next_values_of_several_batches_at_once():
     shares = jnp.float32([0.0, 0.2, 1.0])
-    keys = jax.random.split(jax.random.key(7), 3)
-    truncated = jax.random.uniform(jax.random.key(8), (3, 9, 5)) < shares[:, None, None]
-    batches, value, last_value = jax.vmap(random_batch)(keys, truncated)
+    truncated = draws.uniform(3, 9, 5) < shares[:, None, None]
+    batches, value, last_value = random_batch(truncated)
     found = jax.vmap(functools.partial(jitted_next_values, value_of, block=4))(
         batches, value, last_value
     )

@@ -14,6 +14,7 @@ from jaxtrade.decision import Observation
 from jaxtrade.envs import Exposure, Levels, PricedOrders, Weights
 from jaxtrade.envs.wrappers import FlattenObservation
 from jaxtrade.specs import FeatureSpec, JaxtradeError
+from tests import draws
 from tests.bundles import metadata_of
 from tests.markets import random_frame
 
@@ -173,7 +174,7 @@ def test_random_actions_are_uniform_by_key_and_by_observation(actions, num_asset
     env, params = make_env(actions, num_assets=num_assets)
     agent, learner = made("random", env, params)
     one = observations(env, params)
-    several = jax.random.normal(jax.random.key(3), (3000, *one.market.shape[1:]))
+    several = draws.normal(3000, *one.market.shape[1:])
     account = jnp.broadcast_to(one.account[:1], (3000, one.account.shape[1]))
     obs = Observation(market=several, account=account)
     none = jnp.zeros((3000, 0))

@@ -22,6 +22,7 @@ from jaxtrade.agents import TrainState, loop
 from jaxtrade.experiments.checkpoint import Checkpoints, Progress
 from jaxtrade.specs import JaxtradeError
 from jaxtrade.synthetic import make_market
+from tests import draws
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +115,7 @@ def test_a_save_that_was_cut_short_is_not_there(tmp_path) -> None:
 
 def test_a_failed_save_is_one_line_at_the_next_or_at_the_end(tmp_path) -> None:
     """A limit on the size of files, for this process and a moment, stands in for a full disk."""
-    noise = {"kernel": jax.random.normal(jax.random.key(0), (50_000, 2))}  # does not compress
+    noise = {"kernel": draws.normal(50_000, 2)}  # does not compress
     one = dataclasses.replace(state(1), learner=dataclasses.replace(state(1).learner, actor=noise))
     arguments = (one, noise, Progress())
     save(tmp_path, 1)

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from jaxtrade import cli
+from tests import programs
 from tests.small import SMALL
 
 
@@ -44,7 +45,8 @@ def works(monkeypatch, capsys, *arguments: object) -> str:
 def run(tmp_path_factory) -> pathlib.Path:
     """The directory of a small finished run."""
     folder = tmp_path_factory.mktemp("runs")
-    done = jaxtrade("train", *SMALL, f"output_dir={folder}", "name=small")
+    wanted = ("train", *SMALL, f"output_dir={folder}", "name=small")
+    done = jaxtrade(*wanted, env=programs.shared())
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "buy and hold" in done.stdout

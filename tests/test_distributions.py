@@ -23,6 +23,7 @@ from jaxtrade.agents.distributions import (
 )
 from jaxtrade.spaces import MultiDiscrete, Simplex
 from jaxtrade.specs import JaxtradeError
+from tests import draws
 
 UNIT = TanhNormal((-1.0,), (1.0,))
 BOX = TanhNormal((-1.0, 0.5), (2.0, 0.75))
@@ -45,7 +46,7 @@ def call(head, name, *given):
 
 
 def rows(head, *lead, seed=0, scale=1.0):
-    return scale * jax.random.normal(jax.random.key(seed), (*lead, head.num_outputs))
+    return scale * draws.normal(*lead, head.num_outputs, seed=seed)
 
 
 def inverse_softplus(x):

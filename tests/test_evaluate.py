@@ -9,6 +9,7 @@ import pytest
 from jaxtrade.agents.distributions import Categorical
 from jaxtrade.agents.evaluate import evaluate
 from jaxtrade.agents.types import Actor, Assessment
+from tests import draws
 from tests.probes import PROBES, StateTable, Table
 
 # Cell 0 pays 0.25 for action 0 and ends; action 1 pays -1 and goes to cell 1, which pays 2 or 4;
@@ -101,7 +102,7 @@ def test_the_key_decides_where_episodes_start():
 
 
 def test_actors_are_evaluated_side_by_side_as_each_alone():
-    tables = jax.random.normal(jax.random.key(0), (4, 2, 2))
+    tables = draws.normal(4, 2, 2)
 
     def each(logits):
         key = jax.random.key(1)

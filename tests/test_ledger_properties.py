@@ -242,7 +242,8 @@ def test_no_order_and_no_bar_breaks_the_books(name):
         size = 10.0 ** generator.integers(-2, 4)
         shape = (NUM_BARS, 3)
         orders = jnp.asarray(size * generator.standard_normal(shape), jnp.float32)
-        account, move = trade_all(Order(quantity=orders), wild_bars(generator, *shape), rules)
+        traded = trade_all(Order(quantity=orders), wild_bars(generator, *shape), rules)
+        account, move = jax.device_get(traded)
         end = int(np.argmax(np.append(account.is_ruined, True)))  # the first ruin ends an episode
         account, move = jax.tree.map(lambda leaf, end=end: leaf[: end + 1], (account, move))
         for path, leaf in jax.tree_util.tree_leaves_with_path((account, move)):

@@ -6,6 +6,7 @@ import pytest
 from jaxtrade.agents import losses
 from jaxtrade.agents.distributions import Categorical
 from jaxtrade.agents.normalise import deviation, init_moments, update_moments
+from tests import draws
 
 
 def surrogate(ratio, advantage):
@@ -102,7 +103,7 @@ def test_explained_variance_by_hand():
 
 @pytest.mark.parametrize("number", [0.0, 0.1, 1 / 3])
 def test_equal_targets_leave_no_variance_to_explain(number):
-    value = jax.random.normal(jax.random.key(0), (1000,))
+    value = draws.normal(1000)
     assert losses.explained_variance(value, jnp.full(1000, number)) == 0.0
 
 

@@ -6,19 +6,17 @@ import pytest
 from jaxtrade.agents.networks import ActorCritic
 from jaxtrade.agents.torsos import Dense, Torso
 from jaxtrade.decision import Observation
+from tests import draws
 
 BATCH = 5
 NETWORK = ActorCritic(torso=Torso(hidden_sizes=(16,)), num_outputs=3)
 NOTHING = jnp.zeros((BATCH, 0))
 
 
-def observation(key=0):
+def observation(seed=0):
     """A batch of two leaves, f32[5, 4, 3] and f32[5, 6]."""
-    first, second = jax.random.split(jax.random.key(key))
-    return Observation(
-        market=jax.random.normal(first, (BATCH, 4, 3)),
-        account=jax.random.normal(second, (BATCH, 6)),
-    )
+    market, account = draws.normal(BATCH, 4, 3, seed=seed), draws.normal(BATCH, 6, seed=100 + seed)
+    return Observation(market=market, account=account)
 
 
 @pytest.fixture(scope="module")

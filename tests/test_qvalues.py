@@ -8,6 +8,7 @@ from jaxtrade.agents.distributions import Categorical, MultiCategorical, TanhNor
 from jaxtrade.agents.qnetworks import QNetwork
 from jaxtrade.agents.torsos import Torso
 from jaxtrade.specs import JaxtradeError
+from tests import draws
 
 COUNTS = (2, 3)
 # Two rows, one quantile: branch 0 has two actions, branch 1 three.
@@ -88,7 +89,7 @@ def test_quantile_huber_by_hand():
 
 
 def test_quantile_regression_finds_the_quantiles():
-    samples = 100.0 * jax.random.uniform(jax.random.key(0), (1, 2000))
+    samples = 100.0 * draws.uniform(1, 2000)
 
     def step(quantiles, _):
         slope = jax.grad(lambda q: losses.quantile_huber(q, samples).sum())(quantiles)
@@ -104,8 +105,8 @@ def test_networks_have_a_value_for_each_action_and_quantile(dueling, num_quantil
     network = QNetwork(
         torso=Torso(hidden_sizes=(8,)), counts=COUNTS, dueling=dueling, num_quantiles=num_quantiles
     )
-    obs = jax.random.normal(jax.random.key(0), (7, 4))
-    params = network.init(jax.random.key(1), obs, jnp.zeros((7, 0)))
+    obs = draws.normal(7, 4)
+    params = draws.parameters(network, obs, jnp.zeros((7, 0)))
     values, hidden = network.apply(params, obs, jnp.zeros((7, 0)))
     assert (values.shape, hidden.shape) == ((7, max(num_quantiles, 1), 5), (7, 0))
     if dueling:

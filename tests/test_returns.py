@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxtrade.agents.returns import discounted, gae
+from tests import draws
 
 
 def column(*numbers):
@@ -100,7 +101,7 @@ def test_nothing_flows_across_the_end_of_an_episode(kind):
     end = jnp.zeros((10, 3), bool).at[4].set(True)
     never = jnp.zeros((10, 3), bool)
     ends = (end, never) if kind == "terminated" else (never, end)
-    before, value, next_value = jax.random.normal(jax.random.key(0), (3, 10, 3))
+    before, value, next_value = draws.normal(3, 10, 3)
     after = before.at[5:].add(100.0)
     first, second = (
         gae(reward, value, next_value, *ends, gamma=0.99, gae_lambda=0.95)[0]

@@ -6,17 +6,18 @@ import pytest
 from jaxtrade.agents.networks import ActorCritic, dead_units
 from jaxtrade.agents.torsos import GRU, TORSOS, Attention, Conv, LayerNorm, Torso, product, silu
 from jaxtrade.specs import JaxtradeError
+from tests import draws
 
 BATCH, WINDOW, WIDTH, MEMORY = 3, 11, 4, 5
 
 
-def normal(shape, key=0):
-    return jax.random.normal(jax.random.key(key), shape)
+def normal(shape, seed=0):
+    return draws.normal(*shape, seed=seed)
 
 
 def made(module, *inputs):
     """A module's output on inputs, and its parameters as float64 by name."""
-    params = jax.jit(module.init)(jax.random.key(1), *inputs)
+    params = draws.parameters(module, *inputs)
     out = jax.jit(module.apply)(params, *inputs)
     return out, jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params["params"])
 
@@ -89,7 +90,8 @@ def test_the_unit_is_that_of_the_equations():
 
 
 def test_its_matrices_are_orthogonal():
-    _, params = made(GRU(MEMORY), normal((BATCH, WIDTH)), jnp.zeros((BATCH, MEMORY)), None)
+    inputs = normal((BATCH, WIDTH)), jnp.zeros((BATCH, MEMORY)), None
+    params = jax.jit(GRU(MEMORY).init)(jax.random.key(1), *inputs)["params"]
     for gate in ("reset", "update", "candidate"):
         kernel = params[f"remembered_{gate}"]
         np.testing.assert_allclose(kernel.T @ kernel, np.eye(MEMORY), atol=1e-6)
@@ -101,7 +103,7 @@ def test_a_sequence_is_its_steps_and_an_episode_begins_with_nothing():
     )
     obs, hidden = normal((7, BATCH, WINDOW, WIDTH)), jnp.tanh(normal((BATCH, MEMORY), 1))
     begins = jnp.zeros((7, BATCH), bool).at[3, 0].set(True).at[jnp.array([1, 5]), 2].set(True)
-    params = jax.jit(network.init)(jax.random.key(0), obs[0], hidden)
+    params = draws.parameters(network, obs[0], hidden)
     whole = jax.jit(network.apply)(params, obs.reshape(7 * BATCH, WINDOW, WIDTH), hidden, begins)
 
     apply = jax.jit(network.apply)
@@ -127,10 +129,10 @@ def test_a_sequence_is_its_steps_and_an_episode_begins_with_nothing():
 
 def test_a_row_is_normalised():
     x = jnp.asarray([[1.0, 3.0, 5.0], [2.0, 2.0, 2.0]])
-    out, params = made(LayerNorm(), x)
+    out, made_of = LayerNorm().init_with_output(jax.random.key(0), x)
     step = np.sqrt(1.5)  # 2 over the deviation of 1, 3, 5
     np.testing.assert_allclose(out, [[-step, 0.0, step], [0.0, 0.0, 0.0]], atol=1e-5)
-    assert sorted(params) == ["bias", "scale"]
+    assert sorted(made_of["params"]) == ["bias", "scale"]
 
 
 def torso(kind, **settings):
@@ -143,7 +145,7 @@ def torso(kind, **settings):
 def test_every_leaf_and_the_newest_row_reach_what_the_heads_see(kind, assets):
     module, hidden = torso(kind, layer_norm=True)
     obs = {"account": normal((2, 3)), "market": normal((2, WINDOW, *assets, WIDTH), 1)}
-    params = jax.jit(module.init)(jax.random.key(0), obs, hidden)
+    params = draws.parameters(module, obs, hidden)
 
     def total(obs):
         out, after = module.apply(params, obs, hidden)
@@ -163,7 +165,7 @@ def test_half_precision_works_on_parameters_and_results_in_float32(kind):
     obs = normal((2, WINDOW, WIDTH))
     whole, hidden = torso(kind, layer_norm=True)
     half, _ = torso(kind, layer_norm=True, bfloat16=True)
-    params = jax.jit(whole.init)(jax.random.key(0), obs, hidden)
+    params = draws.parameters(whole, obs, hidden)
     out, rough = (jax.jit(module.apply)(params, obs, hidden) for module in (whole, half))
     kinds = {leaf.dtype for leaf in jax.tree.leaves((params, out, rough))}
     assert kinds == {jnp.dtype("float32")}
@@ -190,7 +192,7 @@ def test_a_unit_is_dead_that_does_nothing_for_any_row(activation, biases, share)
     # A unit sees x = -1, 1 plus its bias.
     network = ActorCritic(torso=Torso(hidden_sizes=(4,), activation=activation), num_outputs=2)
     x, none = jnp.asarray([[-1.0], [1.0]]), jnp.zeros((2, 0))
-    params = network.init(jax.random.key(0), x, none)
+    params = draws.parameters(network, x, none)
     layer = {"kernel_0": jnp.ones((4, 1)), "bias": jnp.asarray(biases)}
     params["params"]["torso"] = {"torso_0": layer}
     assert dead_units(network, params, x, none) == share
@@ -206,4 +208,4 @@ def test_silu_and_its_slope_are_those_of_jax():
 def test_a_torso_without_layers_has_no_dead_unit():
     network = ActorCritic(torso=Torso(hidden_sizes=()), num_outputs=2)
     x, none = jnp.ones((2, 3)), jnp.zeros((2, 0))
-    assert dead_units(network, network.init(jax.random.key(0), x, none), x, none) == 0
+    assert dead_units(network, draws.parameters(network, x, none), x, none) == 0

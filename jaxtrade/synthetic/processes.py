@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxtrade.bars import DAY_SECONDS, bars_per_year, clock_rows
+from jaxtrade.lengths import common_length
 from jaxtrade.market import Market
 from jaxtrade.specs import JaxtradeError, MarketSpec, unknown_name
 from jaxtrade.synthetic.bars import Path
@@ -163,8 +164,8 @@ def make_market(
             f"give {process.params_type.__name__}, from {process.make_params.__name__}"
         )
     key = jax.random.key(seed, impl="threefry2x32")
-    path = sample_bars(process, key, num_bars, params)
-    bars, volume = np.array(path.bars), np.array(path.volume)
+    path = sample_bars(process, key, common_length(num_bars), params)
+    bars, volume = (np.asarray(rows)[:num_bars].copy() for rows in (path.bars, path.volume))
     if not (np.isfinite(bars).all() and np.isfinite(volume).all()):
         raise JaxtradeError(
             "synthetic market: params give bars that are not finite: "
