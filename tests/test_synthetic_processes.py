@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax.experimental.key_reuse._core import check_key_reuse
 
+from jaxtrade.lengths import LEAST_ROWS
 from jaxtrade.market import Market
 from jaxtrade.specs import JaxtradeError
 from jaxtrade.synthetic import (
@@ -30,7 +31,7 @@ from jaxtrade.synthetic.diffusions import feller_ratio
 from tests.synthetic_paths import assert_bars_consistent, keys
 
 KINDS = sorted(PROCESSES)
-NUM_BARS, SHORT = 400, 150
+NUM_BARS, SHORT = LEAST_ROWS, 150
 
 GOLDEN = {  # close of bars 0, 1 and 399, and volume of bar 399, first asset, seed 0
     "embedded": (-8.80192e-04, 9.72615e-04, -1.40767e-03, 454.191),
@@ -115,7 +116,7 @@ def test_bars_are_consistent_whatever_the_parameters(kind):
 )
 def test_golden_values(kind):
     path = path_of(kind)
-    close, volume = path.bars[[0, 1, -1], 0, 3], path.volume[-1, 0]
+    close, volume = path.bars[[0, 1, 399], 0, 3], path.volume[399, 0]
     np.testing.assert_allclose([*close, volume], GOLDEN[kind], rtol=1e-3, atol=1e-7)
 
 
