@@ -7,6 +7,7 @@ import zoneinfo
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 
+from jaxtrade.live.bar_builder import BarBuilder
 from jaxtrade.live.bookkeeper import Bookkeeper
 from jaxtrade.live.brokers.base import Broker, Instrument
 from jaxtrade.live.clock import Clock
@@ -43,8 +44,8 @@ class Account:
 
     owners: desk of each symbol; closes: last close, or middle of the last quote; ranges: average
     range of a bar as a fraction of the price; told: what the broker said of the account last;
-    reported: what it said to hold, by symbol; watch: told of market data, of history too;
-    is_connected, is_reconciling: of the session.
+    reported: what it said to hold, by symbol; builders: who makes bars of the ticks of a symbol;
+    watch: told of market data, of history too; is_connected, is_reconciling: of the session.
     """
 
     settings: LiveSettings
@@ -60,6 +61,7 @@ class Account:
     closes: dict[str, float] = dataclasses.field(default_factory=dict)
     ranges: dict[str, float] = dataclasses.field(default_factory=dict)
     reported: dict[str, Decimal] = dataclasses.field(default_factory=dict)
+    builders: dict[str, BarBuilder] = dataclasses.field(default_factory=dict)
     told: AccountState | None = None
     watch: Callable[[Tick | Bar], None] = lambda event: None
     is_connected: bool = False

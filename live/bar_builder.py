@@ -27,9 +27,6 @@ JUMP_NS, JUMP_TICKS = 5 * SECOND_NS, 3
 GRACE_NS = 2 * SECOND_NS
 """How long a bar waits for stragglers once its time is over."""
 
-SPIKE = 10.0
-"""A move of so many deviations needs a second tick to be believed."""
-
 FIRST_VARIANCE, LEAST_VARIANCE = 1e-8, 1e-10
 """Of a tick's move, relative: before anything is known, and what it never falls below."""
 
@@ -60,8 +57,9 @@ class _Making:
 class BarBuilder:
     """Bars of `bar_seconds` of several symbols, from their ticks.
 
-    refused: how many ticks were not taken, by reason; jumps: how often the clock of the stamps
-    jumped since the start; correction_ns: what is taken off its stamps now.
+    spike_deviations: a move of so many needs a second tick to be believed; refused: how many ticks
+    were not taken, by reason; jumps: how often the clock of the stamps jumped since the start;
+    correction_ns: what is taken off its stamps now.
 
     Usage:
         builder = BarBuilder(("EURUSD",), bar_seconds=60)
@@ -78,6 +76,7 @@ class BarBuilder:
         price: str = "mid",
         counts_ticks: bool = False,
         grace_ns: int = GRACE_NS,
+        spike_deviations: float = 10.0,
     ) -> None:
         """price: "mid", "bid" or "ask", what bars are of; counts_ticks: the volume of a bar is its
         number of ticks instead of what they say.
@@ -90,6 +89,7 @@ class BarBuilder:
         if bar_seconds < 1 or WEEK_SECONDS % bar_seconds:
             raise JaxtradeError(f"bar_seconds is {bar_seconds}: give a divisor of a day or a week")
         self.bar_seconds = bar_seconds
+        self.spike_deviations = spike_deviations
         self.refused: dict[str, int] = {}
         self.jumps = 0
         self.correction_ns = 0
@@ -129,7 +129,7 @@ class BarBuilder:
         last = making.close
         if last:
             move, variance = (price / last - 1.0) ** 2, making.variance
-            limit = SPIKE * SPIKE * variance
+            limit = self.spike_deviations * self.spike_deviations * variance
             # a spike counts as a move at the limit: so what is normal is learnt from any start
             variance += FORGETTING * ((move if move < limit else limit) - variance)
             making.variance = variance if variance > LEAST_VARIANCE else LEAST_VARIANCE

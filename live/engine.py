@@ -70,7 +70,7 @@ class Engine:
         self.trading = Trading(account)
         self.governor = Governor(account, folder)
         self.house = House(self, beat)
-        self._builders = self._make_builders()
+        account.builders = self._make_builders()
         self._one_at_a_time = asyncio.Lock()
         self._stopping = asyncio.Event()
         self.stop_reason = ""
@@ -211,7 +211,7 @@ class Engine:
         account, symbol = self.account, tick.symbol
         self._seen_ns = now = account.clock.steady_ns()
         account.watch(tick)
-        builder = self._builders.get(symbol)
+        builder = account.builders.get(symbol)
         if builder is not None:
             bar = builder.add(tick, now)
             if bar is not None:
@@ -282,7 +282,7 @@ class Engine:
             await self.trading.decide(desk, row)
             desk.rows.begin_after(desk.decider.last_start_s)
         now_ns = self.account.clock.wall_ns()
-        for builder in set(self._builders.values()):
+        for builder in set(self.account.builders.values()):
             builder.begin(now_ns)
         for symbol, desk in self.account.owners.items():
             await self.trading.protect(desk, symbol)
@@ -313,14 +313,18 @@ class Engine:
         builders: dict[str, BarBuilder] = {}
         for seconds in lengths:
             symbols = tuple(s for s, d in account.owners.items() if d.bar_seconds == seconds)
-            builder = BarBuilder(symbols, bar_seconds=seconds)
+            builder = BarBuilder(
+                symbols,
+                bar_seconds=seconds,
+                spike_deviations=account.settings.guard.spike_deviations,
+            )
             builders |= dict.fromkeys(symbols, builder)
         return builders
 
     async def close_due_bars(self) -> None:
         """Bars whose time is over though no tick has come since."""
         now = self.account.clock.steady_ns()
-        for builder in set(self._builders.values()):
+        for builder in set(self.account.builders.values()):
             if builder.due_ns is not None and builder.due_ns <= now:
                 for bar in builder.close_due(now):
                     self.account.watch(bar)

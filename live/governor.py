@@ -205,6 +205,8 @@ class Governor:
         account = self._account
         account.settings = settings
         account.rates.limits = account.quotes.limits = settings.guard
+        for builder in account.builders.values():
+            builder.spike_deviations = settings.guard.spike_deviations
         for name, desk in account.desks.items():
             desk.change(settings.agents[name], settings.decisions)
 

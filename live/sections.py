@@ -5,7 +5,7 @@ import math
 import re
 
 from jaxtrade.build import require
-from jaxtrade.specs import JaxtradeError
+from jaxtrade.specs import JaxtradeError, unknown_name
 
 LEVELS = ("info", "warning", "error", "critical")
 """Of alerts, from the lowest."""
@@ -95,7 +95,11 @@ class AlertSettings:
                 )
         levels = ", ".join(LEVELS)
         require(self.level in LEVELS, "level", self.level, f"one of {levels}")
+        if self.rules:  # most have none, and need not wait for what knows their names
+            from jaxtrade.live.alerts.rules import NAMES
         for name, level in self.rules.items():
+            if name not in NAMES:
+                raise unknown_name("event of alerts.rules", name, NAMES)
             require(level in (*LEVELS, "off"), f"rules.{name}", level, f"one of {levels}, off")
         require(0 <= self.repeat_s < math.inf, "repeat_s", self.repeat_s, "seconds, 0 or more")
         require(self.max_per_hour >= 1, "max_per_hour", self.max_per_hour, "1 or more")

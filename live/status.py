@@ -1,7 +1,9 @@
 """What a running engine says of itself: plain values for the terminal, the API and the tests."""
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from jaxtrade.live.account import Account
 from jaxtrade.live.desk import Desk
 from jaxtrade.live.journal_status import growth, order_row
 
@@ -27,6 +29,8 @@ def status_of(engine: "Engine") -> dict[str, Any]:
             "reconciling": account.is_reconciling,
             "epoch": account.epoch,
             "age_s": engine.data_age_s(),
+            "refused": _refused(account),
+            "clock_jumps": sum(builder.jumps for builder in set(account.builders.values())),
         },
         "equity": equity,
         "day_return": growth(equity, marks.day_start_equity),
@@ -44,6 +48,14 @@ def status_of(engine: "Engine") -> dict[str, Any]:
         "mismatches": list(state.mismatches),
         "is_journal_sound": account.books.is_sound,
     }
+
+
+def _refused(account: Account) -> dict[str, int]:
+    """Ticks that no bar was made of, by reason, and quotes that orders do not go by."""
+    counts: Counter[str] = Counter(quote=account.quotes.refused)
+    for builder in set(account.builders.values()):
+        counts.update(builder.refused)
+    return {reason: count for reason, count in counts.most_common() if count}
 
 
 def _agent(engine: "Engine", desk: Desk) -> dict[str, Any]:

@@ -69,11 +69,20 @@ def _head(status: Status) -> Text:
         text.append(up, style="green" if up == "connected" else "red")
         text.append("  data ")
         text.append(_age(broker.get("age_s")))
+        text.append(_refused(broker), style="yellow")
     text.append(f"\nequity {_money(status.get('equity'))}")
     text.append("  today ")
     text.append(_percent(status.get("day_return"), sign=True))
     text.append(f"  drawdown {_percent(status.get('drawdown'))}")
     return text
+
+
+def _refused(broker: Status) -> str:
+    """What of the data was not taken, and jumps of its clock."""
+    refused, jumps = broker.get("refused") or {}, broker.get("clock_jumps")
+    parts = [f"{reason} {count}" for reason, count in refused.items()]
+    parts += [f"its clock jumped {jumps} times"] if jumps else []
+    return f"  not taken: {', '.join(parts)}" if parts else ""
 
 
 def _agents(agents: Sequence[Status]) -> Table:

@@ -23,7 +23,7 @@ from jaxtrade.live.alerts import outbox as outboxes
 from jaxtrade.live.alerts import worker as module
 from jaxtrade.live.alerts.channels import AppriseChannel, ChannelError, address
 from jaxtrade.live.alerts.outbox import JOURNAL, Outbox, post
-from jaxtrade.live.alerts.rules import RULES, alerts_for
+from jaxtrade.live.alerts.rules import LATE_FILL, RULES, alerts_for
 from jaxtrade.live.alerts.worker import Worker, open_channels
 from jaxtrade.live.journal import Alert, Journal
 from jaxtrade.live.orders import advance, begin
@@ -178,6 +178,12 @@ def test_levels_and_rules_of_the_settings(journal, tmp_path):
             ("warning", "AgentPaused:a"),
             ("error", "OrderFilled:x"),
         ]
+
+
+def test_a_rule_about_nothing_is_refused():
+    with pytest.raises(JaxtradeError, match="'OrderRejcted': did you mean 'OrderRejected'"):
+        AlertSettings(rules={"OrderRejcted": "off"})
+    assert AlertSettings(rules={LATE_FILL: "critical"}).rules == {"LateFill": "critical"}
 
 
 def test_too_many_in_an_hour_are_told_together_and_what_is_critical_at_once(journal, tmp_path):

@@ -168,6 +168,16 @@ def test_a_spike_needs_a_second_tick():
     assert feed.bars[0].low > 99.9
 
 
+def test_how_far_a_spike_is_away_is_a_setting():
+    feed = Feed(spike_deviations=1e6)
+    for price in (100.0, 103.0):
+        feed.tick(price)
+    assert feed.builder.refused == {}
+    feed.builder.spike_deviations = 2.0
+    feed.tick(100.0)
+    assert feed.builder.refused == {"unconfirmed": 1}
+
+
 def test_what_is_normal_is_learnt_from_any_start():
     rng = random.Random(0)
     feed = Feed()

@@ -7,6 +7,7 @@ import pytest
 
 from jaxtrade.experiments.paper import venue
 from jaxtrade.experiments.paper_joined import joined
+from jaxtrade.live.bar_builder import BarBuilder
 from jaxtrade.live.brokers.paper import PaperBroker
 from jaxtrade.live.brokers.paper_replay import Replay
 from jaxtrade.live.clock import SimulatedClock
@@ -91,7 +92,10 @@ def test_what_is_held_in_a_symbol_of_nobody_is_closed_only_if_asked_to(trade, ex
 
 
 def test_a_change_while_it_runs_reaches_who_goes_by_it(trade):
+    builder = BarBuilder(("X",), bar_seconds=60)
+
     async def act(engine):
+        engine.account.builders["X"] = builder
         changes = {
             "decisions.bar_wait_s": 0.5,
             "decisions.deadline_s": 1e-9,
@@ -105,6 +109,7 @@ def test_a_change_while_it_runs_reaches_who_goes_by_it(trade):
     desk = ran.engine.account.desks["main"]
     assert desk.rows.patience_ns == 500_000_000
     assert ran.engine.account.quotes.limits.spike_deviations == 5.0
+    assert builder.spike_deviations == 5.0
     decided = ran.of(BarDecided)
     assert all(not event.verdict.startswith("the policy took") for event in decided[:10])
     assert all(event.verdict.startswith("the policy took") for event in decided[10:])

@@ -115,6 +115,9 @@ RULES: dict[type[e.Event], Rule] = {
     e.EngineStopped: lambda it: ("info", f"the engine stopped: {it.reason}", ""),
 }
 
+NAMES = frozenset({LATE_FILL, *(kind.__name__ for kind in RULES)})
+"""What a rule in the settings may be about."""
+
 
 def alerts_for(event: e.Event, orders: Mapping[str, Order] | None = None) -> tuple[Alert, ...]:
     """What people are told of an event: nothing, or one alert.
