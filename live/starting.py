@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -52,6 +53,7 @@ def live(*, overrides: Sequence[str], folder: str | None, detach: bool, fresh: b
             stdout=log,
             stderr=log,
             start_new_session=True,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},  # lines in the order they are printed in
         )
     if detach:
         _await_start(settings, process)
