@@ -130,9 +130,9 @@ def update(spec: FeatureSpec, carry: jax.Array, bar: Bar) -> tuple[jax.Array, ja
 
 def raw_table(spec: FeatureSpec, market: Market) -> jax.Array:
     """The feature rows of a whole market before normalising, f32[T, A, F]."""
-    rows = (market.bars, market.volume, context_rows(spec, market), market.clock)
     behind = common_length(market.num_bars) - market.num_bars  # more rows of what the last one has
-    rows = (np.pad(row, [(0, behind)] + [(0, 0)] * (row.ndim - 1), mode="edge") for row in rows)
+    columns = (market.bars, market.volume, context_rows(spec, market), market.clock)
+    rows = (np.pad(each, [(0, behind), *[(0, 0)] * (each.ndim - 1)], "edge") for each in columns)
     return _scan_table(spec, _indicators(spec), *rows)[: market.num_bars]
 
 
