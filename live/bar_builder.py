@@ -16,6 +16,7 @@ import math
 from jaxtrade.bars import DAY_SECONDS, WEEK_SECONDS
 from jaxtrade.live.clock import SECOND_NS
 from jaxtrade.live.events import Bar, Tick
+from jaxtrade.live.limits import GuardLimits
 from jaxtrade.specs import JaxtradeError, unknown_name
 
 TOLERANCE_NS = 2 * SECOND_NS
@@ -57,9 +58,9 @@ class _Making:
 class BarBuilder:
     """Bars of `bar_seconds` of several symbols, from their ticks.
 
-    spike_deviations: a move of so many needs a second tick to be believed; refused: how many ticks
-    were not taken, by reason; jumps: how often the clock of the stamps jumped since the start;
-    correction_ns: what is taken off its stamps now.
+    limits: of which `spike_deviations` counts here; refused: how many ticks were not taken, by
+    reason; jumps: how often the clock of the stamps jumped since the start; correction_ns: what is
+    taken off its stamps now.
 
     Usage:
         builder = BarBuilder(("EURUSD",), bar_seconds=60)
@@ -76,7 +77,7 @@ class BarBuilder:
         price: str = "mid",
         counts_ticks: bool = False,
         grace_ns: int = GRACE_NS,
-        spike_deviations: float = 10.0,
+        limits: GuardLimits | None = None,
     ) -> None:
         """price: "mid", "bid" or "ask", what bars are of; counts_ticks: the volume of a bar is its
         number of ticks instead of what they say.
@@ -89,7 +90,7 @@ class BarBuilder:
         if bar_seconds < 1 or WEEK_SECONDS % bar_seconds:
             raise JaxtradeError(f"bar_seconds is {bar_seconds}: give a divisor of a day or a week")
         self.bar_seconds = bar_seconds
-        self.spike_deviations = spike_deviations
+        self.limits = limits or GuardLimits()
         self.refused: dict[str, int] = {}
         self.jumps = 0
         self.correction_ns = 0
@@ -129,7 +130,8 @@ class BarBuilder:
         last = making.close
         if last:
             move, variance = (price / last - 1.0) ** 2, making.variance
-            limit = self.spike_deviations * self.spike_deviations * variance
+            spike = self.limits.spike_deviations
+            limit = spike * spike * variance
             # a spike counts as a move at the limit: so what is normal is learnt from any start
             variance += FORGETTING * ((move if move < limit else limit) - variance)
             making.variance = variance if variance > LEAST_VARIANCE else LEAST_VARIANCE

@@ -313,11 +313,7 @@ class Engine:
         builders: dict[str, BarBuilder] = {}
         for seconds in lengths:
             symbols = tuple(s for s, d in account.owners.items() if d.bar_seconds == seconds)
-            builder = BarBuilder(
-                symbols,
-                bar_seconds=seconds,
-                spike_deviations=account.settings.guard.spike_deviations,
-            )
+            builder = BarBuilder(symbols, bar_seconds=seconds, limits=account.settings.guard)
             builders |= dict.fromkeys(symbols, builder)
         return builders
 

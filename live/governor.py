@@ -206,7 +206,7 @@ class Governor:
         account.settings = settings
         account.rates.limits = account.quotes.limits = settings.guard
         for builder in account.builders.values():
-            builder.spike_deviations = settings.guard.spike_deviations
+            builder.limits = settings.guard
         for name, desk in account.desks.items():
             desk.change(settings.agents[name], settings.decisions)
 

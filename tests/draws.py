@@ -16,7 +16,7 @@ def uniform(*shape, seed=0):
 
 
 def parameters(module, *inputs, seed=0):
-    """Parameters of a Flax module as it takes them, of no larger size than its own at the start."""
+    """Parameters in the shapes of a Flax module's own: normal, over the root of the last axis."""
     generator = np.random.default_rng(seed)
 
     def draw(leaf):

@@ -231,7 +231,7 @@ def test_the_engine_keeps_the_books(name):
 @pytest.mark.parametrize(
     "seed",
     [
-        pytest.param(seed, marks=pytest.mark.slow if seed < 35 else pytest.mark.soak)
+        pytest.param(seed, marks=pytest.mark.slow if seed < 60 else pytest.mark.soak)
         for seed in range(100)
     ],
 )

@@ -315,9 +315,9 @@ def test_account_features_by_hand():
 def history(request):
     """A market of one asset and a stretch of rows to start in."""
     if request.param == "seeded":
-        return market_of(6_000)
+        return market_of(4000)
     market = Market.load(request.getfixturevalue("data_folder") / f"{request.param}.csv.gz")
-    return market.rows(0, 6_000 - 1)
+    return market.rows(0, min(market.num_bars, 25_000) - 1)
 
 
 def test_the_start_is_forgotten_after_the_warmup(history):

@@ -10,6 +10,7 @@ import pytest
 from jaxtrade.live.bar_builder import GRACE_NS, BarBuilder, start_of
 from jaxtrade.live.clock import SimulatedClock
 from jaxtrade.live.events import Bar, Tick
+from jaxtrade.live.limits import GuardLimits
 from jaxtrade.specs import JaxtradeError
 
 SECOND = 1_000_000_000
@@ -169,11 +170,11 @@ def test_a_spike_needs_a_second_tick():
 
 
 def test_how_far_a_spike_is_away_is_a_setting():
-    feed = Feed(spike_deviations=1e6)
+    feed = Feed(limits=GuardLimits(spike_deviations=1e6))
     for price in (100.0, 103.0):
         feed.tick(price)
     assert feed.builder.refused == {}
-    feed.builder.spike_deviations = 2.0
+    feed.builder.limits = GuardLimits(spike_deviations=2.0)
     feed.tick(100.0)
     assert feed.builder.refused == {"unconfirmed": 1}
 

@@ -109,7 +109,7 @@ def test_a_change_while_it_runs_reaches_who_goes_by_it(trade):
     desk = ran.engine.account.desks["main"]
     assert desk.rows.patience_ns == 500_000_000
     assert ran.engine.account.quotes.limits.spike_deviations == 5.0
-    assert builder.spike_deviations == 5.0
+    assert builder.limits.spike_deviations == 5.0
     decided = ran.of(BarDecided)
     assert all(not event.verdict.startswith("the policy took") for event in decided[:10])
     assert all(event.verdict.startswith("the policy took") for event in decided[10:])

@@ -24,7 +24,7 @@ ACTIONS = {
 }
 FEATURES = dict.fromkeys(("log_return", "rsi", "volatility"), True)
 SOME = {("gru", "exposure"), ("attention", "weights")}
-OFTEN = {("mlp", actions) for actions in ("levels", "exposure", "weights")} | {("conv", "branches")}
+OFTEN = {("mlp", actions) for actions in ACTIONS} | {("gru", "levels"), ("conv", "branches")}
 
 
 def marks_of(each):

@@ -11,10 +11,6 @@ from tests import draws
 BATCH, WINDOW, WIDTH, MEMORY = 3, 11, 4, 5
 
 
-def normal(shape, seed=0):
-    return draws.normal(*shape, seed=seed)
-
-
 def made(module, *inputs):
     """A module's output on inputs, and its parameters as float64 by name."""
     params = draws.parameters(module, *inputs)
@@ -28,8 +24,8 @@ def dense(layer, x):
 
 @pytest.mark.parametrize("width", [2, 9])
 def test_gradients_of_a_product_are_those_of_the_chain_rule(width):
-    x, kernel = normal((7, width)), normal((5, width), 1)
-    gradient = normal((7, 5), 2)
+    x, kernel = draws.normal(7, width), draws.normal(5, width, seed=1)
+    gradient = draws.normal(7, 5, seed=2)
     out, back = jax.vjp(product, x, kernel)
     of_x, of_kernel = jax.jit(back)(gradient)
     exact_x, exact_kernel, exact = (np.asarray(a, np.float64) for a in (x, kernel, gradient))
@@ -39,7 +35,7 @@ def test_gradients_of_a_product_are_those_of_the_chain_rule(width):
 
 
 def test_convolutions_are_those_of_a_loop_and_end_at_the_newest_row():
-    x = normal((BATCH, WINDOW, WIDTH))
+    x = draws.normal(BATCH, WINDOW, WIDTH)
     out, params = made(Conv(jnp.tanh, (6, 5)), x)
     rows = np.asarray(x, np.float64)
     for number, count in ((0, 4), (1, 1)):  # 11 rows, of which 4 and then 1 see four below them
@@ -55,13 +51,13 @@ def test_convolutions_are_those_of_a_loop_and_end_at_the_newest_row():
     [(1, 1 * 4), (3, 3 * 4), (4, 1 * 6), (9, 3 * 6), (10, 1 * 7), (32, 6 * 7)],
 )
 def test_a_short_window_has_fewer_convolutions(window, numbers):
-    x = normal((BATCH, window, 4))
+    x = draws.normal(BATCH, window, 4)
     out, _ = jax.eval_shape(Conv(jnp.tanh, (6, 7)).init_with_output, jax.random.key(0), x)
     assert out.shape == (BATCH, numbers)
 
 
 def test_attention_is_that_of_a_loop():
-    x = normal((BATCH, WINDOW, WIDTH))
+    x = draws.normal(BATCH, WINDOW, WIDTH)
     out, params = made(Attention(size=6, num_heads=2), x)
     for row in range(BATCH):
         tokens = dense(params["embed"], np.asarray(x[row], np.float64)) + params["positions"]
@@ -76,7 +72,7 @@ def test_attention_is_that_of_a_loop():
 
 
 def test_the_unit_is_that_of_the_equations():
-    x, hidden = normal((BATCH, WIDTH)), jnp.tanh(normal((BATCH, MEMORY), 1))
+    x, hidden = draws.normal(BATCH, WIDTH), jnp.tanh(draws.normal(BATCH, MEMORY, seed=1))
     (out, after), params = made(GRU(MEMORY), x, hidden, None)
     seen = np.split(dense(params["seen"], np.asarray(x, np.float64)), 3, axis=1)
     before = np.asarray(hidden, np.float64)
@@ -90,7 +86,7 @@ def test_the_unit_is_that_of_the_equations():
 
 
 def test_its_matrices_are_orthogonal():
-    inputs = normal((BATCH, WIDTH)), jnp.zeros((BATCH, MEMORY)), None
+    inputs = draws.normal(BATCH, WIDTH), jnp.zeros((BATCH, MEMORY)), None
     params = jax.jit(GRU(MEMORY).init)(jax.random.key(1), *inputs)["params"]
     for gate in ("reset", "update", "candidate"):
         kernel = params[f"remembered_{gate}"]
@@ -101,7 +97,10 @@ def test_a_sequence_is_its_steps_and_an_episode_begins_with_nothing():
     network = ActorCritic(
         torso=Torso(hidden_sizes=(6,), kind="gru", hidden_size=MEMORY), num_outputs=2
     )
-    obs, hidden = normal((7, BATCH, WINDOW, WIDTH)), jnp.tanh(normal((BATCH, MEMORY), 1))
+    obs, hidden = (
+        draws.normal(7, BATCH, WINDOW, WIDTH),
+        jnp.tanh(draws.normal(BATCH, MEMORY, seed=1)),
+    )
     begins = jnp.zeros((7, BATCH), bool).at[3, 0].set(True).at[jnp.array([1, 5]), 2].set(True)
     params = draws.parameters(network, obs[0], hidden)
     whole = jax.jit(network.apply)(params, obs.reshape(7 * BATCH, WINDOW, WIDTH), hidden, begins)
@@ -129,10 +128,10 @@ def test_a_sequence_is_its_steps_and_an_episode_begins_with_nothing():
 
 def test_a_row_is_normalised():
     x = jnp.asarray([[1.0, 3.0, 5.0], [2.0, 2.0, 2.0]])
-    out, made_of = LayerNorm().init_with_output(jax.random.key(0), x)
+    out, variables = LayerNorm().init_with_output(jax.random.key(0), x)
     step = np.sqrt(1.5)  # 2 over the deviation of 1, 3, 5
     np.testing.assert_allclose(out, [[-step, 0.0, step], [0.0, 0.0, 0.0]], atol=1e-5)
-    assert sorted(made_of["params"]) == ["bias", "scale"]
+    assert sorted(variables["params"]) == ["bias", "scale"]
 
 
 def torso(kind, **settings):
@@ -144,7 +143,7 @@ def torso(kind, **settings):
 @pytest.mark.parametrize("assets", [(), (2,)])
 def test_every_leaf_and_the_newest_row_reach_what_the_heads_see(kind, assets):
     module, hidden = torso(kind, layer_norm=True)
-    obs = {"account": normal((2, 3)), "market": normal((2, WINDOW, *assets, WIDTH), 1)}
+    obs = {"account": draws.normal(2, 3), "market": draws.normal(2, WINDOW, *assets, WIDTH, seed=1)}
     params = draws.parameters(module, obs, hidden)
 
     def total(obs):
@@ -162,7 +161,7 @@ def test_every_leaf_and_the_newest_row_reach_what_the_heads_see(kind, assets):
 
 @pytest.mark.parametrize("kind", TORSOS)
 def test_half_precision_works_on_parameters_and_results_in_float32(kind):
-    obs = normal((2, WINDOW, WIDTH))
+    obs = draws.normal(2, WINDOW, WIDTH)
     whole, hidden = torso(kind, layer_norm=True)
     half, _ = torso(kind, layer_norm=True, bfloat16=True)
     params = draws.parameters(whole, obs, hidden)
